@@ -1,0 +1,1 @@
+"""The CNI protocol: executable, wire, conflists, and the runtime's side of it."""

@@ -1,0 +1,1 @@
+"""The engine: agent, chain, pool, store, kernel, EC2."""

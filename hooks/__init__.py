@@ -1,0 +1,87 @@
+"""The contract: all that a plugin imports.
+
+A plugin is one frozen attrs class: its fields are its options in the conflist, its
+methods marked with `hookimpl` its hooks.  See `eniplug.hooks.specs` for the hooks.
+"""
+
+from __future__ import annotations
+
+from eniplug.hooks.marks import PROJECT, hookimpl, hookspec
+from eniplug.hooks.objects import (
+    HOST,
+    MAIN_TABLE,
+    POD,
+    PROTOCOL,
+    Address,
+    Family,
+    Interface,
+    Ip,
+    LinkState,
+    Neighbor,
+    Network,
+    NftTable,
+    Object,
+    Route,
+    Rule,
+    Side,
+    Sysctl,
+    Veth,
+)
+from eniplug.hooks.values import (
+    Action,
+    Allocation,
+    AssignAddresses,
+    CapacityView,
+    CreateEni,
+    DeleteEni,
+    Eni,
+    EniView,
+    Lease,
+    Nic,
+    Node,
+    NodeSettings,
+    Pod,
+    Pool,
+    Targets,
+    UnassignAddresses,
+)
+
+__all__ = [
+    "HOST",
+    "MAIN_TABLE",
+    "POD",
+    "PROJECT",
+    "PROTOCOL",
+    "Action",
+    "Address",
+    "Allocation",
+    "AssignAddresses",
+    "CapacityView",
+    "CreateEni",
+    "DeleteEni",
+    "Eni",
+    "EniView",
+    "Family",
+    "Interface",
+    "Ip",
+    "Lease",
+    "LinkState",
+    "Neighbor",
+    "Network",
+    "NftTable",
+    "Nic",
+    "Node",
+    "NodeSettings",
+    "Object",
+    "Pod",
+    "Pool",
+    "Route",
+    "Rule",
+    "Side",
+    "Sysctl",
+    "Targets",
+    "UnassignAddresses",
+    "Veth",
+    "hookimpl",
+    "hookspec",
+]

@@ -1,0 +1,295 @@
+"""Objects: pieces of kernel state that a plugin declares and the core makes.
+
+A hook yields objects; the core applies, compares, undoes and restores them.  An
+object's ``key`` is its identity, its whole value is what is wanted: the same key with
+another value is a conflict.  All are frozen, hashable and valid from birth.
+
+Links are named, never numbered: the core resolves indexes.  The kinds are a closed
+set.  Each has a ``rank`` (its place in the order of work, lowest first; undo goes the
+other way) and says whether it vanishes with its link.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from typing import ClassVar, Final, Literal, TypeAlias, get_args
+
+from attrs import Attribute, field, frozen, validators
+
+Ip: TypeAlias = IPv4Address | IPv6Address
+Interface: TypeAlias = IPv4Interface | IPv6Interface
+Network: TypeAlias = IPv4Network | IPv6Network
+Family: TypeAlias = Literal[4, 6]
+Key: TypeAlias = tuple[object, ...]
+
+
+class Side(StrEnum):
+    """Where an object lives: the node's network namespace, or the pod's."""
+
+    HOST = "host"
+    POD = "pod"
+
+
+HOST: Final = Side.HOST
+POD: Final = Side.POD
+
+MAIN_TABLE: Final = 254
+"""The kernel's table ``main`` (linux/rtnetlink.h, RT_TABLE_MAIN)."""
+
+PROTOCOL: Final = 197
+"""Our own routing protocol number: marks routes and rules as eniplug's."""
+
+BOOT: Final = 3
+"""RTPROT_BOOT, which ``ip route`` does not print."""
+
+_NAME = re.compile(r"[^\s/:]{1,15}")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_SYSCTL = re.compile(r"net(/[A-Za-z0-9_.@-]+)+")
+
+
+def _link_name(_: object, attribute: Attribute[str], value: str) -> None:
+    """Hold to the kernel's rule for names (dev_valid_name in net/core/dev.c)."""
+    if not _NAME.fullmatch(value) or value in {".", ".."}:
+        msg = f"{attribute.name}: {value!r} is no interface name (1 to 15 characters)"
+        raise ValueError(msg)
+
+
+def _mac(_: object, attribute: Attribute[str], value: str) -> None:
+    if not _MAC.fullmatch(value) or int(value[:2], 16) & 1:
+        msg = f"{attribute.name}: {value!r} is no unicast MAC address in lower case"
+        raise ValueError(msg)
+
+
+def _u32(_: object, attribute: Attribute[int], value: int) -> None:
+    if not 0 <= value < 1 << 32:
+        msg = f"{attribute.name}: {value} does not fit in 32 bits"
+        raise ValueError(msg)
+
+
+def _sysctl_path(_: object, attribute: Attribute[str], value: str) -> None:
+    if not _SYSCTL.fullmatch(value) or ".." in value.split("/"):
+        msg = f"{attribute.name}: {value!r} is no file under net/"
+        raise ValueError(msg)
+
+
+_mtu = validators.and_(validators.ge(68), validators.le(65535))
+
+
+@frozen(kw_only=True)
+class Veth:
+    """A pair of links: ``name`` on the node, ``peer`` in the pod; both are up."""
+
+    rank: ClassVar[int] = 1
+    with_link: ClassVar[bool] = False
+
+    name: str = field(validator=_link_name)
+    peer: str = field(validator=_link_name)
+    mac: str = field(validator=_mac)
+    peer_mac: str = field(validator=_mac)
+    mtu: int = field(default=9001, validator=_mtu)
+    side: Side = field(default=HOST, validator=validators.in_([HOST]))
+
+    @property
+    def key(self) -> Key:
+        """The host link's name."""
+        return "Veth", self.side, self.name
+
+
+LinkSetting: TypeAlias = Literal[
+    "up",
+    "mtu",
+    "group",
+    "forwarding",
+    "proxy_arp",
+    "rp_filter",
+    "route_localnet",
+    "arp_ignore",
+    "arp_announce",
+    "accept_local",
+    "send_redirects",
+]
+
+
+@frozen(kw_only=True)
+class LinkState:
+    """One property of a link: ``up`` (0 or 1), ``mtu``, ``group`` or an IPv4 setting.
+
+    An IPv4 setting is a name under net/ipv4/conf/<link>/ (ip-sysctl.rst).
+    """
+
+    rank: ClassVar[int] = 2
+    with_link: ClassVar[bool] = True
+
+    link: str = field(validator=_link_name)
+    setting: LinkSetting = field(validator=validators.in_(get_args(LinkSetting)))
+    value: int = field(validator=_u32)
+    side: Side = HOST
+
+    @property
+    def key(self) -> Key:
+        """The link and the property's name."""
+        return "LinkState", self.side, self.link, self.setting
+
+
+@frozen(kw_only=True)
+class Sysctl:
+    """A file under /proc/sys/net, as in ``net/ipv4/ip_forward``."""
+
+    rank: ClassVar[int] = 2
+    with_link: ClassVar[bool] = False
+
+    path: str = field(validator=_sysctl_path)
+    value: str
+    side: Side = HOST
+
+    @property
+    def key(self) -> Key:
+        """The path."""
+        return "Sysctl", self.side, self.path
+
+
+@frozen(kw_only=True)
+class Address:
+    """An address on a link, with no route of the kernel's own beside it."""
+
+    rank: ClassVar[int] = 3
+    with_link: ClassVar[bool] = True
+
+    link: str = field(validator=_link_name)
+    address: Interface
+    side: Side = POD
+
+    @property
+    def key(self) -> Key:
+        """The link and the address with its length."""
+        return "Address", self.side, self.link, self.address
+
+
+@frozen(kw_only=True)
+class NftTable:
+    """A whole nftables table; ``text`` is what stands between its braces.
+
+    Node objects only.  All tables that change at one time change in one transaction.
+    """
+
+    rank: ClassVar[int] = 3
+    with_link: ClassVar[bool] = False
+
+    family: Literal["ip", "ip6", "inet"]
+    name: str = field(validator=validators.matches_re(r"[A-Za-z][A-Za-z0-9_-]{0,63}"))
+    text: str
+    side: Side = field(default=HOST, validator=validators.in_([HOST]))
+
+    @property
+    def key(self) -> Key:
+        """The family and the name."""
+        return "NftTable", self.side, self.family, self.name
+
+
+@frozen(kw_only=True)
+class Neighbor:
+    """A permanent neighbour entry: no ARP or neighbour discovery is needed."""
+
+    rank: ClassVar[int] = 4
+    with_link: ClassVar[bool] = True
+
+    link: str = field(validator=_link_name)
+    address: Ip
+    mac: str = field(validator=_mac)
+    side: Side = POD
+
+    @property
+    def key(self) -> Key:
+        """The link and the neighbour's address."""
+        return "Neighbor", self.side, self.link, self.address
+
+
+@frozen(kw_only=True)
+class Route:
+    """A unicast route by way of ``link``; without ``via`` its scope is link."""
+
+    rank: ClassVar[int] = 5
+    with_link: ClassVar[bool] = True
+
+    destination: Network
+    link: str = field(validator=_link_name)
+    via: Ip | None = None
+    src: Ip | None = None
+    table: int = field(default=MAIN_TABLE, validator=_u32)
+    metric: int = field(default=0, validator=_u32)
+    tos: int = field(default=0, validator=validators.in_(range(256)))
+    onlink: bool = False
+    protocol: int = field(default=BOOT, validator=validators.in_(range(256)))
+    side: Side = POD
+
+    @property
+    def key(self) -> Key:
+        """What the kernel tells routes apart by; for IPv6 the next hop as well."""
+        hop = (self.link, self.via) if self.destination.version == 6 else ()  # noqa: PLR2004
+        return (
+            "Route",
+            self.side,
+            self.table,
+            self.destination,
+            self.tos,
+            self.metric,
+            *hop,
+        )
+
+
+@frozen(kw_only=True)
+class Rule:
+    """A policy rule: what matches is looked up in ``table``."""
+
+    rank: ClassVar[int] = 6
+    with_link: ClassVar[bool] = False
+
+    priority: int = field(validator=_u32)
+    table: int = field(validator=_u32)
+    family: Family = 4
+    src: Network | None = None
+    dst: Network | None = None
+    mark: int | None = None
+    mask: int = field(default=0xFFFFFFFF, validator=_u32)
+    iif: str | None = None
+    protocol: int = field(default=0, validator=validators.in_(range(256)))
+    side: Side = HOST
+
+    def __attrs_post_init__(self) -> None:
+        for net in (self.src, self.dst):
+            if net is not None and net.version != self.family:
+                msg = f"rule {self.priority}: {net} is not of family IPv{self.family}"
+                raise ValueError(msg)
+
+    @property
+    def key(self) -> Key:
+        """Every field: the kernel has no other identity for a rule."""
+        return (
+            "Rule",
+            self.side,
+            self.family,
+            self.priority,
+            self.table,
+            self.src,
+            self.dst,
+            self.mark,
+            self.mask,
+            self.iif,
+            self.protocol,
+        )
+
+
+Object: TypeAlias = (
+    Veth | LinkState | Sysctl | Address | NftTable | Neighbor | Route | Rule
+)
+
+KINDS: Final[tuple[type[Object], ...]] = get_args(Object)
