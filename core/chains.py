@@ -1,0 +1,58 @@
+"""The chains that requests name, made once each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from threading import Lock
+
+from eniplug.core.chain import Chain
+from eniplug.core.manager import Catalogue, wanted
+from eniplug.hooks.errors import ConfigError
+
+
+class Chains:
+    """Finds or makes the chain of a request's entry.  Safe to call from many threads.
+
+    ``use`` is told of each new chain, so that its node objects are there before its
+    first pod.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._made: dict[str, Chain] = {}
+        self._lock = Lock()
+
+    def make(self, plugins: object, place: str = "plugins") -> Chain:
+        """Return the chain of a plugin list; the same list gives the same chain."""
+        text = json.dumps(plugins)
+        chain = self._made.get(text)
+        if chain is None:
+            with self._lock:
+                chain = self._made.get(text)
+                if chain is None:
+                    chain = self._catalogue.build(wanted(plugins, place))
+                    self._made[text] = chain
+        return chain
+
+
+def names_of(plugins: object) -> tuple[str, ...]:
+    """The names in a plugin list, as far as it can be read: a DEL must not fail."""
+    if not isinstance(plugins, Sequence) or isinstance(plugins, str):
+        return ()
+    named = (p.get("name") if isinstance(p, dict) else p for p in plugins)
+    return tuple(name for name in named if isinstance(name, str))
+
+
+def same_addresses(own: Sequence[Chain]) -> Callable[[Chain], None]:
+    """Make the check that a request's address plugin is one of the agent's."""
+    known = {name for chain in own for name in chain.address_plugins}
+
+    def check(chain: Chain) -> None:
+        strange = [name for name in chain.address_plugins if name not in known]
+        if strange:
+            msg = f"the agent's conflist has no address plugin {strange[0]!r}"
+            remedy = f"start the agent with a conflist that names it; it has {known}"
+            raise ConfigError(msg, remedy)
+
+    return check

@@ -1,0 +1,38 @@
+"""One lock per attachment: what is done to one is serial, to different ones parallel."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+from attrs import define, field
+
+
+@define
+class _Counted:
+    lock: Lock = field(factory=Lock)
+    users: int = 0
+
+
+class KeyLocks:
+    """Locks that exist while somebody holds or awaits them."""
+
+    def __init__(self) -> None:
+        self._mutex = Lock()
+        self._locks: dict[Hashable, _Counted] = {}
+
+    @contextmanager
+    def hold(self, key: Hashable) -> Iterator[None]:
+        """Hold the lock of one key."""
+        with self._mutex:
+            counted = self._locks.setdefault(key, _Counted())
+            counted.users += 1
+        try:
+            with counted.lock:
+                yield
+        finally:
+            with self._mutex:
+                counted.users -= 1
+                if not counted.users:
+                    del self._locks[key]

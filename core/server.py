@@ -1,0 +1,195 @@
+"""The agent's socket: the front accepts and receives, request threads do the work.
+
+One front thread holds the listener and every connection that has not sent its whole
+request yet, so a client that connects and says nothing holds nobody up.  A complete
+request goes to a pool of threads; the connection is closed after the answer.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import selectors
+import socket
+import struct
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Condition, Thread
+from typing import Final
+
+import structlog
+
+from eniplug.cni.wire import Reader, Request, WireError, encode_answer
+
+log = structlog.get_logger()
+
+PATIENCE: Final = 2.0
+"""Seconds within which a client must have sent its request."""
+
+THREADS: Final = 320
+"""More than the 256 ADDs that may run at a time, so that a DEL always finds one."""
+
+Handler = Callable[[Request, Callable[[], bool]], tuple[int, bytes, Callable[[], None]]]
+"""Takes a request and whether its caller is still there; gives exit status, standard
+output, and what is to be done after the answer."""
+
+
+class Server:
+    """Listens on a unix socket that only root may use."""
+
+    def __init__(self, path: Path, handler: Handler) -> None:
+        self._path = path
+        self._handler = handler
+        self._events = selectors.DefaultSelector()
+        self._threads = ThreadPoolExecutor(THREADS, "request")
+        self._front = Thread(target=self._run, name="front", daemon=True)
+        self._wake, self._woken = socket.socketpair()
+        self._listener: socket.socket | None = None
+        self._change = Condition()
+        self._running = 0
+
+    def open(self) -> None:
+        """Begin to accept requests. Replaces a socket that a dead agent left."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        temporary = self._path.with_suffix(".new")
+        temporary.unlink(missing_ok=True)
+        listener.bind(str(temporary))
+        temporary.chmod(0o600)
+        listener.listen(1024)
+        listener.setblocking(False)
+        temporary.rename(self._path)
+        self._listener = listener
+        self._events.register(listener, selectors.EVENT_READ, None)
+        self._events.register(self._woken, selectors.EVENT_READ, None)
+        self._front.start()
+
+    def close(self, grace: float) -> None:
+        """Accept nothing more and give running requests ``grace`` seconds."""
+        self._path.unlink(missing_ok=True)
+        self._wake.send(b"x")
+        self._front.join()
+        if self._listener is not None:
+            self._listener.close()
+        with self._change:
+            self._change.wait_for(lambda: not self._running, grace)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # -- the front ---------------------------------------------------------------------
+
+    def _run(self) -> None:
+        waiting: dict[socket.socket, float] = {}
+        while True:
+            ready = self._events.select(PATIENCE / 4 if waiting else None)
+            for key, _ in ready:
+                found = key.fileobj
+                assert isinstance(found, socket.socket)
+                if found is self._woken:
+                    for connection in waiting:
+                        connection.close()
+                    return
+                if found is self._listener:
+                    connection = self._accept(found)
+                    if connection is not None:
+                        waiting[connection] = time.monotonic()
+                elif self._receive(found, key.data):
+                    del waiting[found]
+            late = time.monotonic() - PATIENCE
+            for connection in [c for c, since in waiting.items() if since < late]:
+                log.warning("a client connected and said nothing")
+                self._drop(connection)
+                del waiting[connection]
+
+    def _accept(self, listener: socket.socket) -> socket.socket | None:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return None
+        _, uid, _ = struct.unpack(
+            "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        )
+        if uid != 0:
+            connection.close()
+            return None
+        connection.setblocking(False)
+        self._events.register(connection, selectors.EVENT_READ, Reader())
+        return connection
+
+    def _drop(self, connection: socket.socket) -> None:
+        key = self._events.unregister(connection)
+        key.data.close()
+        connection.close()
+
+    def _receive(self, connection: socket.socket, reader: Reader) -> bool:
+        """Take what has come; True when the connection is no longer the front's."""
+        try:
+            data, descriptors = _receive(connection)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._drop(connection)
+            return True
+        try:
+            reader.feed(data, descriptors)
+        except WireError as error:
+            log.warning("not a request", error=str(error))
+            self._drop(connection)
+            return True
+        if reader.request is not None:
+            self._events.unregister(connection)
+            connection.setblocking(True)
+            connection.settimeout(PATIENCE)
+            with self._change:
+                self._running += 1
+            self._threads.submit(self._serve, connection, reader.request)
+            return True
+        if not data:
+            self._drop(connection)
+            return True
+        return False
+
+    # -- a request's thread ------------------------------------------------------------
+
+    def _serve(self, connection: socket.socket, request: Request) -> None:
+        after: Callable[[], None] | None = None
+        try:
+            with connection:
+                status, output, after = self._handler(
+                    request, lambda: _still_there(connection)
+                )
+                try:
+                    connection.sendall(encode_answer(status, output))
+                except OSError as error:
+                    log.warning("the caller left before its answer", error=str(error))
+            after()
+        except Exception:
+            log.exception("a request failed")
+        finally:
+            if request.netns is not None:
+                os.close(request.netns)
+            with self._change:
+                self._running -= 1
+                self._change.notify_all()
+
+
+def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """Read bytes and descriptors; none of them is inherited by a child."""
+    data, ancillary, _, _ = connection.recvmsg(
+        1 << 16, socket.CMSG_SPACE(4 * 4), socket.MSG_CMSG_CLOEXEC
+    )
+    descriptors = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            whole = len(payload) - len(payload) % descriptors.itemsize
+            descriptors.frombytes(payload[:whole])
+    return data, list(descriptors)
+
+
+def _still_there(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False

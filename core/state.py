@@ -1,0 +1,379 @@
+"""State: the pool, the parts, the slots, those who wait, and the store.
+
+One object, one mutex.  Inside the mutex there is memory and the store's commit, never
+a hook, netlink, a file, the log or a cloud call.  The one exception is the desk's
+``take``, which allocate_ip calls and which takes the mutex itself.
+
+Those who wait stand in a line: as long as somebody waits, nobody who came later is
+given an address, and when one comes free the first in the line is woken.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from threading import Event, Lock
+from typing import Any, Literal, TypeVar
+
+from attrs import define, evolve, field
+
+from eniplug.core.parts import AttachmentKey, Life, Part
+from eniplug.core.pool import AddressPool, Counts
+from eniplug.core.store import Store
+from eniplug.hooks import Eni, EniView, Family, Ip, Lease, Object
+from eniplug.hooks.errors import (
+    CancelledError,
+    ConflictError,
+    EniplugError,
+    PoolEmptyError,
+)
+from eniplug.hooks.objects import HOST, Key
+
+T = TypeVar("T")
+
+
+@define(eq=False)
+class Waiter:
+    """An ADD that stands in the line. ``turn`` is set when it should look again."""
+
+    key: AttachmentKey
+    turn: Event = field(factory=Event)
+    cancelled: str = ""
+
+
+class Desk:
+    """The pool, as allocate_ip sees it during one ADD (`eniplug.hooks.Pool`)."""
+
+    def __init__(self, state: State, waiter: Waiter | None) -> None:
+        self._state = state
+        self._waiter = waiter
+        self.taken: list[Lease] = []
+
+    def take(
+        self,
+        family: Family = 4,
+        *,
+        address: Ip | None = None,
+        eni: str | None = None,
+        kind: Literal["address", "prefix"] | None = None,  # noqa: ARG002
+    ) -> Lease:
+        """Take an address, unless somebody waits who came before."""
+        lease = self._state.take(self._waiter, family, address, eni)
+        self.taken.append(lease)
+        return lease
+
+    def held(self, **match: str) -> int:
+        """Count the pods that hold addresses and whose fields are as given."""
+        return self._state.held(match)
+
+    def give_back(self) -> None:
+        """Return what was taken: the ADD has failed, or begins anew."""
+        while self.taken:
+            self._state.give_back(self.taken.pop())
+
+
+class State:
+    """What the agent knows and must not forget."""
+
+    def __init__(
+        self,
+        store: Store,
+        pool: AddressPool,
+        wake_cloud: Callable[[], None],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._mutex = Lock()
+        self._store = store
+        self._pool = pool
+        self._wake_cloud = wake_cloud
+        self._now = now
+        self._parts: dict[AttachmentKey, list[Part]] = {}
+        self._host_keys: dict[Key, AttachmentKey] = {}
+        self._line: list[Waiter] = []
+        self._slots_used: set[int] = set()
+        self._slots_free: list[int] = []
+        self._marks = store.marks()
+        self._blocked: EniplugError | None = None
+        for part in store.parts():
+            self._file(part)
+            self._slots_used.add(part.pod.slot)
+        self._slots_free = [
+            n for n in range(max(self._slots_used, default=-1)) if n not in self._slots_used
+        ]
+
+    # -- addresses ---------------------------------------------------------------------
+
+    def add_eni(self, eni: Eni, capacity: int, addresses: Iterable[Ip]) -> None:
+        """Let the pool hand out an ENI's addresses; those that pods have stay theirs."""
+        with self._mutex:
+            self._pool.add_eni(eni, capacity=capacity)
+            known = set(addresses)
+            self._pool.add(eni.id, known)
+            for part in self._all():
+                for nic in part.allocation.nics if part.leased else ():
+                    if nic.eni is not None and nic.eni.id == eni.id:
+                        for address in nic.addresses:
+                            self._pool.hold(address.ip, eni=eni.id)
+            now = self._now()
+            for address, until in self._store.cooling().items():
+                if address in known:
+                    self._pool.cool(address, max(0.0, until - now))
+            self._next_in_line()
+
+    def remove_eni(self, eni_id: str) -> bool:
+        """Take a whole ENI out of the pool; False when an address of it is in use."""
+        with self._mutex:
+            view = next((v for v in self._pool.views() if v.id == eni_id), None)
+            if view is None or view.assigned or view.cooling or self._line:
+                return False
+            self._pool.remove_eni(eni_id)
+            return True
+
+    def supply(self, eni_id: str, addresses: Sequence[Ip]) -> None:
+        """Let more addresses of a known ENI be handed out."""
+        with self._mutex:
+            self._pool.add(eni_id, addresses)
+            self._blocked = None
+            self._next_in_line()
+
+    def withdraw(self, eni_id: str, addresses: Sequence[Ip]) -> tuple[Ip, ...]:
+        """Take idle addresses out of the pool; nobody who waits goes short."""
+        with self._mutex:
+            if self._line:
+                return ()
+            return self._pool.withdraw(eni_id, addresses)
+
+    def take(
+        self, waiter: Waiter | None, family: Family, address: Ip | None, eni: str | None
+    ) -> Lease:
+        """Hand out an address. Raises PoolEmptyError when it is not one's turn."""
+        with self._mutex:
+            self._expire()
+            ahead = self._line[0] if self._line else None
+            if ahead is not None and ahead is not waiter:
+                msg = f"{len(self._line)} pods wait for an address already"
+                raise PoolEmptyError(msg)
+            lease = self._pool.take(family, address=address, eni=eni)
+        self._wake_cloud()
+        return lease
+
+    def give_back(self, lease: Lease) -> None:
+        """Return an address that no pod has used."""
+        with self._mutex:
+            self._pool.release(lease.address, cooldown=0.0)
+            self._next_in_line()
+
+    def held(self, match: Mapping[str, str]) -> int:
+        """Count attachments with addresses whose pod has these fields."""
+        with self._mutex:
+            return sum(
+                part.leased
+                and all(getattr(part.pod, k) == wanted for k, wanted in match.items())
+                for part in self._all()
+            )
+
+    def views(self) -> tuple[tuple[EniView, ...], int]:
+        """The pool's ENIs, and how many ADDs wait."""
+        with self._mutex:
+            self._expire()
+            return self._pool.views(), len(self._line)
+
+    def counts(self) -> Counts:
+        """How many addresses there are, and in which state."""
+        with self._mutex:
+            self._expire()
+            return self._pool.counts()
+
+    def _expire(self) -> None:
+        cooled = self._pool.expire()
+        if cooled:
+            self._store.cooled(cooled)
+
+    # -- the line ----------------------------------------------------------------------
+
+    def queue(self, key: AttachmentKey) -> Waiter:
+        """Stand in the line."""
+        waiter = Waiter(key)
+        with self._mutex:
+            self._line.append(waiter)
+        self._wake_cloud()
+        return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """Leave the line, served or not; the next one may look."""
+        with self._mutex:
+            self._line.remove(waiter)
+            self._next_in_line()
+
+    def cancel(self, key: AttachmentKey | None, why: str) -> None:
+        """End the waiting of one attachment's ADDs, or of all."""
+        with self._mutex:
+            for waiter in self._line:
+                if key is None or waiter.key == key:
+                    waiter.cancelled = why
+                    waiter.turn.set()
+
+    def look_again(self) -> float | None:
+        """Wake the first in the line; returns when the next address has cooled down.
+
+        The time is of the pool's clock, in seconds; None when nothing cools.
+        """
+        with self._mutex:
+            self._next_in_line()
+            return self._pool.next_due()
+
+    def _next_in_line(self) -> None:
+        if self._line:
+            self._line[0].turn.set()
+
+    def blocked(self, error: EniplugError | None) -> None:
+        """Note why there are no more addresses to be had; those who wait are told."""
+        with self._mutex:
+            self._blocked = error
+            self._next_in_line()
+
+    def why_blocked(self) -> EniplugError | None:
+        """Why no more addresses can be had, or None when they can."""
+        with self._mutex:
+            return self._blocked
+
+    # -- parts -------------------------------------------------------------------------
+
+    def open_slot(self) -> int:
+        """Take the smallest free integer of this node."""
+        with self._mutex:
+            if self._slots_free:
+                slot = heapq.heappop(self._slots_free)
+            else:
+                slot = max(self._slots_used, default=-1) + 1
+            self._slots_used.add(slot)
+            return slot
+
+    def close_slot(self, slot: int) -> None:
+        """Give a slot back."""
+        with self._mutex:
+            self._close_slot(slot)
+
+    def _close_slot(self, slot: int) -> None:
+        self._slots_used.discard(slot)
+        heapq.heappush(self._slots_free, slot)
+
+    def begin(self, part: Part) -> Part:
+        """Commit a part before anything of it is done.
+
+        Raises ConflictError when another attachment has one of its host objects.
+        """
+        with self._mutex:
+            for one in part.objects:
+                owner = self._host_keys.get(one.key) if one.side is HOST else None
+                if owner is not None:
+                    msg = f"{one} belongs to container {owner.container_id} already"
+                    raise ConflictError(msg, "delete that pod first")
+            part = self._store.begin(part)
+            self._file(part)
+            return part
+
+    def live(
+        self, part: Part, result: Mapping[str, Any], foreign: Collection[Object] = ()
+    ) -> Part:
+        """Commit that a part is whole, before its ADD is answered.
+
+        ``foreign`` objects were there before: they are used, but not ours to remove.
+        """
+        kept = tuple(o for o in part.objects if o not in foreign)
+        return self._change(evolve(part, life=Life.LIVE, result=result, objects=kept))
+
+    def dying(self, part: Part) -> Part:
+        """Commit that a part is about to be removed."""
+        return self._change(evolve(part, life=Life.DYING))
+
+    def _change(self, part: Part) -> Part:
+        with self._mutex:
+            before = next(p for p in self._parts[part.key] if p.id == part.id)
+            self._store.update(part, whole=before.objects != part.objects)
+            self._unfile(before)
+            self._file(part)
+            return part
+
+    def gone(self, part: Part) -> None:
+        """Forget a part that is removed; its addresses begin to cool."""
+        with self._mutex:
+            self._drop(part, self._pool.cooldown)
+        self._wake_cloud()
+
+    def aborted(self, part: Part) -> None:
+        """Forget a part that never came to live; its addresses are free at once."""
+        with self._mutex:
+            self._drop(part, 0.0)
+
+    def _drop(self, part: Part, cooldown: float) -> None:
+        until = self._now() + cooldown
+        cooling = dict.fromkeys(part.addresses, until) if cooldown else {}
+        self._store.drop(part, cooling)
+        self._unfile(part)
+        for address in part.addresses:
+            if self._pool.lease_of(address) is not None:
+                self._pool.release(address, cooldown=cooldown)
+        if part.key not in self._parts:
+            self._close_slot(part.pod.slot)
+        self._next_in_line()
+
+    def parts_of(self, key: AttachmentKey) -> tuple[Part, ...]:
+        """The parts of an attachment, oldest first."""
+        with self._mutex:
+            return tuple(self._parts.get(key, ()))
+
+    def parts(self) -> tuple[Part, ...]:
+        """All parts of all attachments."""
+        with self._mutex:
+            return tuple(self._all())
+
+    def _all(self) -> Iterable[Part]:
+        return (part for parts in self._parts.values() for part in parts)
+
+    def _file(self, part: Part) -> None:
+        self._parts.setdefault(part.key, []).append(part)
+        for one in part.objects:
+            if one.side is HOST:
+                self._host_keys[one.key] = part.key
+
+    def _unfile(self, part: Part) -> None:
+        kept = [p for p in self._parts.get(part.key, ()) if p.id != part.id]
+        if kept:
+            self._parts[part.key] = kept
+        else:
+            self._parts.pop(part.key, None)
+        for one in part.objects:
+            if one.side is HOST:
+                self._host_keys.pop(one.key, None)
+
+    # -- the node ----------------------------------------------------------------------
+
+    def mark_for(self, eni_id: str, *, primary: bool = False) -> int:
+        """An ENI's number: 1 for the primary one, else the smallest free from 2 on."""
+        if primary:
+            return 1
+        with self._mutex:
+            if eni_id not in self._marks:
+                used = set(self._marks.values())
+                mark = next(n for n in range(2, 128) if n not in used)
+                self._store.keep_mark(eni_id, mark)
+                self._marks[eni_id] = mark
+            return self._marks[eni_id]
+
+    def drop_mark(self, eni_id: str) -> None:
+        """Free the number of an ENI that is gone."""
+        with self._mutex:
+            self._marks.pop(eni_id, None)
+            self._store.drop_mark(eni_id)
+
+    def with_store(self, work: Callable[[Store], T]) -> T:
+        """Use the store for what is not a part, under the mutex."""
+        with self._mutex:
+            return work(self._store)
+
+
+def cancelled(waiter: Waiter) -> CancelledError:
+    """The error that a waiting ADD ends with."""
+    return CancelledError(f"waiting for an address was given up: {waiter.cancelled}")

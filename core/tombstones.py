@@ -1,0 +1,61 @@
+"""Tombstones: DELs that came while the agent was away.
+
+The executable writes one file each, holding the encoded request, and renames it into
+place.  They are worked off before the socket is opened, and looked for again now and
+then, since one may be written by a caller that found the agent just not there yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from eniplug.cni.wire import Reader, WireError
+from eniplug.core.parts import AttachmentKey
+
+log = structlog.get_logger()
+
+
+class Tombstones:
+    """The folder in which the executable leaves DELs."""
+
+    def __init__(self, folder: Path, bury: Callable[[AttachmentKey, float], bool]) -> None:
+        self._folder = folder
+        self._bury = bury
+        self._seen = 0
+
+    def work_off(self) -> None:
+        """Carry out what lies there; costs one stat when nothing changed."""
+        try:
+            changed = self._folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            return
+        if changed == self._seen:
+            return
+        for path in sorted(self._folder.iterdir()):
+            if path.name.startswith("."):
+                continue  # not renamed into place yet
+            try:
+                self._carry_out(path)
+            except OSError as error:
+                log.error("tombstone", path=str(path), error=str(error))
+                continue
+        self._seen = changed
+
+    def _carry_out(self, path: Path) -> None:
+        left = path.stat().st_mtime
+        reader = Reader()
+        try:
+            reader.feed(path.read_bytes(), [])
+        except WireError as error:
+            log.warning("not a tombstone", path=str(path), error=str(error))
+        if reader.request is not None:
+            environ = reader.request.environ
+            key = AttachmentKey(
+                environ.get("CNI_CONTAINERID", ""), environ.get("CNI_IFNAME", "")
+            )
+            found = self._bury(key, left)
+            log.info("DEL made up for", container=key.container_id, found=found)
+        path.unlink()
