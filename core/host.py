@@ -37,6 +37,7 @@ class AgentHost:
 
     def __init__(
         self,
+        *,
         state: State,
         scope: NodeScope,
         kernel: Kernel,

@@ -1,4 +1,4 @@
-"""One lock per attachment: what is done to one is serial, to different ones parallel."""
+"""One lock per attachment: serial for one, parallel for different ones."""
 
 from __future__ import annotations
 

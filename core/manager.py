@@ -80,10 +80,8 @@ class Catalogue:
                 continue
             twin = self.points.get(point.name)
             if twin is not None and _package(twin) != _package(point):
-                msg = (
-                    f"two packages offer a plugin {point.name!r}: "
-                    f"{_package(twin)} and {_package(point)}"
-                )
+                both = " and ".join(sorted((_package(twin), _package(point))))
+                msg = f"two packages offer a plugin {point.name!r}: {both}"
                 raise ConfigError(msg, "uninstall one of them")
             self.points[point.name] = point
 
@@ -125,10 +123,8 @@ class Catalogue:
                 manager.register(plugin, one.name)
                 manager.check_pending()
             except pluggy.PluginValidationError as error:
-                msg = (
-                    f"{one.place}: plugin {one.name!r} does not fit the hooks: {error}"
-                )
-                raise ConfigError(msg) from error
+                msg = f"{one.place}: plugin {one.name!r} does not fit the hooks: "
+                raise ConfigError(msg + str(error).replace("\n", ", ")) from error
         return Chain(manager, tuple(one.name for one in chosen))
 
     def _make(self, one: Wanted) -> object:
@@ -146,7 +142,9 @@ def _explain(one: Wanted, kind: type, error: Exception) -> str:
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it knows {known}"
             return f"{one.place}: plugin {one.name!r} has no option {name!r}; {hint}"
-    reasons = cattrs.transform_error(error, path=one.place)
+    reasons = cattrs.transform_error(
+        error, path=one.place, format_exception=lambda found, _: str(found)
+    )
     return f"{one.place}: plugin {one.name!r}: {'; '.join(reasons)}"
 
 

@@ -86,8 +86,8 @@ class Server:
                 found = key.fileobj
                 assert isinstance(found, socket.socket)
                 if found is self._woken:
-                    for connection in waiting:
-                        connection.close()
+                    for silent in waiting:
+                        self._drop(silent)
                     return
                 if found is self._listener:
                     connection = self._accept(found)

@@ -56,7 +56,7 @@ class Desk:
         *,
         address: Ip | None = None,
         eni: str | None = None,
-        kind: Literal["address", "prefix"] | None = None,  # noqa: ARG002
+        kind: Literal["address", "prefix"] | None = None,
     ) -> Lease:
         """Take an address, unless somebody waits who came before."""
         lease = self._state.take(self._waiter, family, address, eni)
@@ -99,13 +99,15 @@ class State:
             self._file(part)
             self._slots_used.add(part.pod.slot)
         self._slots_free = [
-            n for n in range(max(self._slots_used, default=-1)) if n not in self._slots_used
+            n
+            for n in range(max(self._slots_used, default=-1))
+            if n not in self._slots_used
         ]
 
     # -- addresses ---------------------------------------------------------------------
 
     def add_eni(self, eni: Eni, capacity: int, addresses: Iterable[Ip]) -> None:
-        """Let the pool hand out an ENI's addresses; those that pods have stay theirs."""
+        """Let the pool hand out an ENI's addresses; pods keep those they have."""
         with self._mutex:
             self._pool.add_eni(eni, capacity=capacity)
             known = set(addresses)
@@ -113,8 +115,9 @@ class State:
             for part in self._all():
                 for nic in part.allocation.nics if part.leased else ():
                     if nic.eni is not None and nic.eni.id == eni.id:
-                        for address in nic.addresses:
-                            self._pool.hold(address.ip, eni=eni.id)
+                        for one in nic.addresses:
+                            if self._pool.lease_of(one.ip) is None:
+                                self._pool.hold(one.ip, eni=eni.id)
             now = self._now()
             for address, until in self._store.cooling().items():
                 if address in known:

@@ -21,7 +21,9 @@ log = structlog.get_logger()
 class Tombstones:
     """The folder in which the executable leaves DELs."""
 
-    def __init__(self, folder: Path, bury: Callable[[AttachmentKey, float], bool]) -> None:
+    def __init__(
+        self, folder: Path, bury: Callable[[AttachmentKey, float], bool]
+    ) -> None:
         self._folder = folder
         self._bury = bury
         self._seen = 0

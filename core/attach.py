@@ -1,0 +1,372 @@
+"""What ADD, DEL, CHECK and GC do to attachments.
+
+ADD: hooks; commit the part as pending; kernel; commit it as live; answer.  DEL removes
+what the store says was applied, whatever the configuration is today.  Hooks, the pool
+and the store stay outside the kernel lock, so a slow plugin or an empty pool holds
+nobody else up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import structlog
+from attrs import evolve, frozen
+
+from eniplug.core.chain import Chain
+from eniplug.core.kernel import Kernel
+from eniplug.core.locks import KeyLocks
+from eniplug.core.parts import AttachmentKey, Life, Part
+from eniplug.core.result import allocation_of, result_of
+from eniplug.core.state import Desk, State, Waiter, cancelled
+from eniplug.hooks import Allocation, Node, Pod
+from eniplug.hooks.errors import (
+    CheckError,
+    EniLimitError,
+    EniplugError,
+    InterfaceTakenError,
+    KernelError,
+    PoolEmptyError,
+    UnknownContainerError,
+)
+
+log = structlog.get_logger()
+
+GC_PATIENCE = 60.0
+"""Seconds between the two GCs that it takes to remove a pod whose link still exists."""
+
+LOOK = 0.25
+"""Seconds after which a waiting ADD looks whether its caller is still there."""
+
+
+@frozen(kw_only=True)
+class Request:
+    """One request for an attachment.
+
+    ``netns`` is the descriptor of the pod's namespace, or None when the runtime gave
+    none that exists; ``sandbox`` its path as the runtime named it.  ``here`` tells
+    whether the caller still waits for the answer.
+    """
+
+    id: bytes
+    pod: Pod
+    chain: Chain | None
+    plugins: tuple[str, ...]
+    netns: int | None
+    sandbox: str
+    here: Callable[[], bool] = lambda: True
+
+    @property
+    def key(self) -> AttachmentKey:
+        """The attachment that it is about."""
+        return AttachmentKey(self.pod.container_id, self.pod.ifname)
+
+
+class Attachments:
+    """Carries requests out.  Safe to call from many threads."""
+
+    def __init__(
+        self,
+        state: State,
+        kernel: Kernel,
+        node: Callable[[], Node],
+        buried: Callable[[], None],
+        *,
+        patience: float = 30.0,
+        gc_strict: bool = False,
+    ) -> None:
+        self._state = state
+        self._kernel = kernel
+        self._node = node
+        self._buried = buried
+        self._patience = patience
+        self._gc_strict = gc_strict
+        self._locks = KeyLocks()
+        self._doubted: dict[AttachmentKey, float] = {}
+
+    # -- ADD ---------------------------------------------------------------------------
+
+    def add(self, request: Request) -> Part:
+        """Attach a pod; returns its live part.
+
+        The same request id again gets the same part.  Raises EniplugError, after which
+        nothing of it is left.
+        """
+        assert request.chain is not None
+        assert request.netns is not None
+        with self._locks.hold(request.key):
+            for part in self._state.parts_of(request.key):
+                if part.life is not Life.LIVE:
+                    self._remove(part, request.netns)
+                elif set(part.plugins) & set(request.plugins):
+                    if part.request == request.id:
+                        return part
+                    msg = (
+                        f"container {part.pod.container_id} has an interface "
+                        f"{part.pod.ifname!r} already"
+                    )
+                    raise InterfaceTakenError(msg)
+            return self._add(request, request.chain, request.netns)
+
+    def _add(self, request: Request, chain: Chain, netns: int) -> Part:
+        siblings = self._state.parts_of(request.key)
+        slot = siblings[0].pod.slot if siblings else self._state.open_slot()
+        pod = evolve(request.pod, slot=slot)
+        desk: Desk | None = None
+        part: Part | None = None
+        try:
+            allocation, desk = self._allocate(chain, pod, request.here)
+            part = self._state.begin(
+                Part(
+                    pod=pod,
+                    plugins=request.plugins,
+                    allocation=allocation,
+                    leased=desk is not None,
+                    objects=chain.declare(pod, allocation, self._node()),
+                    request=request.id,
+                    made=time.time(),
+                )
+            )
+            with self._kernel.lock:
+                foreign = self._kernel.apply(part.objects, netns, part.alias)
+            result = result_of(part.objects, pod, request.sandbox)
+            return self._state.live(part, result, foreign)
+        except BaseException:
+            if part is not None:
+                self._state.aborted(part)
+            else:
+                if desk is not None:
+                    desk.give_back()
+                if not siblings:
+                    self._state.close_slot(slot)
+            raise
+
+    def _allocate(
+        self, chain: Chain, pod: Pod, here: Callable[[], bool]
+    ) -> tuple[Allocation, Desk | None]:
+        """Ask the chain for addresses; wait for the pool when it is empty."""
+        if not chain.address_plugins:
+            return allocation_of(pod), None
+        desk = Desk(self._state, None)
+        try:
+            return self._ask(chain, pod, desk), desk
+        except PoolEmptyError:
+            desk.give_back()
+        except BaseException:
+            desk.give_back()
+            raise
+        waiter = self._state.queue(AttachmentKey(pod.container_id, pod.ifname))
+        try:
+            return self._wait(chain, pod, waiter, here)
+        finally:
+            self._state.leave(waiter)
+
+    def _wait(
+        self, chain: Chain, pod: Pod, waiter: Waiter, here: Callable[[], bool]
+    ) -> tuple[Allocation, Desk]:
+        end = time.monotonic() + self._patience
+        while True:
+            waiter.turn.wait(LOOK)
+            waiter.turn.clear()
+            if waiter.cancelled:
+                raise cancelled(waiter)
+            if not here():
+                waiter.cancelled = "the caller hung up"
+                raise cancelled(waiter)
+            desk = Desk(self._state, waiter)
+            try:
+                return self._ask(chain, pod, desk), desk
+            except PoolEmptyError as error:
+                desk.give_back()
+                why = self._state.why_blocked()
+                hopeless = (
+                    isinstance(why, EniLimitError) and not self._state.counts().cooling
+                )
+                if hopeless or time.monotonic() > end:
+                    raise why or error from error
+            except BaseException:
+                desk.give_back()
+                raise
+
+    def _ask(self, chain: Chain, pod: Pod, desk: Desk) -> Allocation:
+        allocation = chain.allocate(pod, desk)
+        if allocation is None:
+            names = ", ".join(chain.address_plugins)
+            msg = f"no plugin gave the pod an address; asked were: {names}"
+            raise PoolEmptyError(msg)
+        return allocation
+
+    # -- DEL ---------------------------------------------------------------------------
+
+    def delete(self, request: Request) -> tuple[Part, ...]:
+        """Take away what the entry added; returns the parts that went.
+
+        An entry with an address plugin removes all that is left of the attachment, any
+        other the parts that share a plugin with it.  Nothing there is success.
+        """
+        self._state.cancel(request.key, "the pod was deleted")
+        with self._locks.hold(request.key):
+            parts = self._state.parts_of(request.key)
+            mine = [p for p in parts if set(p.plugins) & set(request.plugins)]
+            addresses = request.chain is not None and request.chain.address_plugins
+            going = parts if addresses or any(p.leased for p in mine) else mine
+            for part in reversed(going):
+                self._remove(part, request.netns)
+            return tuple(going)
+
+    def bury(self, key: AttachmentKey, before: float) -> bool:
+        """Carry out a DEL that was left while the agent was away.
+
+        Only what was made before it was left goes. Returns whether there was anything.
+        """
+        self._state.cancel(key, "the pod was deleted")
+        with self._locks.hold(key):
+            going = [p for p in self._state.parts_of(key) if p.made < before]
+            for part in reversed(going):
+                self._remove(part, None)
+            return bool(going)
+
+    def _remove(self, part: Part, netns: int | None) -> None:
+        part = self._state.dying(part)
+        with self._kernel.lock:
+            wrong = self._kernel.remove(part.objects, netns)
+        if wrong:
+            msg = f"container {part.pod.container_id}: {'; '.join(wrong)}"
+            raise KernelError(msg)
+        self._state.gone(part)
+        self._doubted.pop(part.key, None)
+        self._buried()
+
+    # -- CHECK, GC ---------------------------------------------------------------------
+
+    def check(self, request: Request) -> None:
+        """Compare an attachment with the kernel.
+
+        Raises CheckError that names what is missing or different,
+        UnknownContainerError when there is no such attachment.
+        """
+        with self._locks.hold(request.key):
+            mine = [
+                part
+                for part in self._state.parts_of(request.key)
+                if part.life is Life.LIVE and set(part.plugins) & set(request.plugins)
+            ]
+            if not mine:
+                msg = f"nothing is known of container {request.key.container_id}"
+                raise UnknownContainerError(f"{msg}, interface {request.key.ifname}")
+            with self._kernel.lock:
+                found = [
+                    difference
+                    for part in mine
+                    for difference in self._kernel.check(part.objects, request.netns)
+                ]
+        if found:
+            words = "; ".join(
+                f"{d.object} is {'missing' if d.found is None else d.found}"
+                for d in found
+            )
+            raise CheckError(words)
+
+    def collect(
+        self, network: str, valid: Collection[AttachmentKey], arrived: float
+    ) -> tuple[Part, ...]:
+        """Remove the network's attachments that the runtime no longer knows (GC).
+
+        One whose host link still exists is kept for a second GC at least a minute
+        later, unless ``--gc-strict`` was given. Returns the parts that went.
+        """
+        with self._kernel.lock:
+            links = self._kernel.links()
+        gone: list[Part] = []
+        for part in self._state.parts():
+            stale = (
+                part.pod.network == network
+                and part.life is Life.LIVE
+                and part.made < arrived
+                and part.key not in valid
+            )
+            if not stale:
+                continue
+            if not self._gc_strict and _alive(part, links):
+                since = self._doubted.setdefault(part.key, arrived)
+                if arrived - since < GC_PATIENCE:
+                    log.warning("kept until a second GC", **_names(part))
+                    continue
+            with self._locks.hold(part.key):
+                if part in self._state.parts_of(part.key):
+                    self._remove(part, None)
+                    gone.append(part)
+        return tuple(gone)
+
+    # -- the agent's own ---------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Settle what a crash cut off, and put back what running pods lack.
+
+        Called before the socket is opened. Pending and dying parts are removed; of a
+        live one the host's side is compared and what is missing is made again.
+        """
+        with self._kernel.lock:
+            links = self._kernel.links()
+        for part in self._state.parts():
+            if part.life is not Life.LIVE:
+                log.info(
+                    "removing what a crash cut off", life=part.life, **_names(part)
+                )
+                self._remove(part, None)
+            elif _alive(part, links):
+                self._put_back(part)
+
+    def _put_back(self, part: Part) -> None:
+        with self._kernel.lock:
+            missing = self._kernel.check(part.objects, None)
+            if missing:
+                lost = [d.object for d in missing]
+                log.warning(
+                    "put back", objects=[str(one) for one in lost], **_names(part)
+                )
+                try:
+                    self._kernel.settle(lost, lost, {})
+                except EniplugError as error:
+                    log.error("not put back", error=error.message, **_names(part))
+
+    def sweep(self, absent: Mapping[int, float], after: float) -> dict[int, float]:
+        """Remove live parts whose host link has been gone for ``after`` seconds.
+
+        Takes and returns since when (monotonic seconds) each part's link is absent.
+        """
+        now = time.monotonic()
+        with self._kernel.lock:
+            links = self._kernel.links()
+        still: dict[int, float] = {}
+        for part in self._state.parts():
+            if part.life is not Life.LIVE or _alive(part, links):
+                continue
+            since = absent.get(part.id, now)
+            if now - since < after:
+                still[part.id] = since
+                continue
+            with self._locks.hold(part.key):
+                if part in self._state.parts_of(part.key):
+                    log.info("sweeping: its host link is gone", **_names(part))
+                    self._remove(part, None)
+        return still
+
+
+def _alive(part: Part, links: Mapping[str, Any]) -> bool:
+    """Whether the attachment's host link is there and, where it is ours, marked so."""
+    nic = part.allocation.nics[0]
+    link = links.get(nic.host_ifname)
+    if link is None:
+        return False
+    return not part.leased or link.alias == part.alias
+
+
+def _names(part: Part) -> dict[str, str]:
+    return {
+        "container": part.pod.container_id,
+        "ifname": part.pod.ifname,
+        "pod": f"{part.pod.namespace}/{part.pod.name}",
+    }

@@ -1,0 +1,237 @@
+"""CNI requests in, CNI answers out: what stands between the wire and `Attachments`.
+
+Every error becomes the JSON that the specification wants (SPEC.md, "Error"), with our
+stable reason in front of its details.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from threading import Semaphore
+from typing import Any, Final
+
+import structlog
+
+from eniplug.cni import protocol, wire
+from eniplug.cni.errors import CniError
+from eniplug.cni.protocol import Call, NetConf
+from eniplug.core.attach import Attachments, Request
+from eniplug.core.chain import Chain
+from eniplug.core.chains import Chains, names_of
+from eniplug.core.kernel.netlink import check_netns
+from eniplug.core.parts import AttachmentKey
+from eniplug.core.settings import Settings
+from eniplug.core.state import State
+from eniplug.hooks import Pod
+from eniplug.hooks.errors import (
+    BusyError,
+    EniplugError,
+    NetnsError,
+    NotReadyError,
+)
+
+log = structlog.get_logger()
+
+RUNNING_ADDS: Final = 256
+"""How many ADDs may run or wait at a time; one more is refused at once."""
+
+ANNOTATIONS: Final = "io.kubernetes.cri.pod-annotations"
+"""The capability under which containerd passes a pod's annotations."""
+
+Later = list[Callable[[], None]]
+"""What is to be done once the answer is out: telling the observers."""
+
+
+class Requests:
+    """Answers CNI requests.  Safe to call from many threads.
+
+    ``use`` is called with the chain of each ADD, before the pod: it puts the chain's
+    node objects in place, or refuses it.
+    """
+
+    def __init__(
+        self,
+        attachments: Attachments,
+        chains: Chains,
+        use: Callable[[Chain], None],
+        state: State,
+        settings: Settings,
+    ) -> None:
+        self._attachments = attachments
+        self._chains = chains
+        self._use = use
+        self._state = state
+        self._settings = settings
+        self._adds = Semaphore(RUNNING_ADDS)
+
+    def handle(
+        self, request: wire.Request, here: Callable[[], bool]
+    ) -> tuple[int, bytes, Callable[[], None]]:
+        """Carry one request out; never raises.
+
+        Returns exit status, standard output, and what is to be done after the answer.
+        """
+        later: Later = []
+        status, output = self._answer(request, here, later)
+
+        def after() -> None:
+            for do in later:
+                do()
+
+        return status, output, after
+
+    def _answer(
+        self, request: wire.Request, here: Callable[[], bool], later: Later
+    ) -> tuple[int, bytes]:
+        version = "1.0.0"
+        command = request.environ.get("CNI_COMMAND", "")
+        began = time.perf_counter()
+        try:
+            call = protocol.parse_call(request.environ)
+            conf = protocol.parse_config(request.stdin)
+            version = conf.cni_version
+            output = self._carry_out(call, conf, request, here, later)
+        except (EniplugError, CniError) as error:
+            reason = getattr(error, "reason", "bad-request")
+            _log(command, request, began, reason=reason, error=error.message)
+            details = f"{reason}: {error.details}"
+            return 1, protocol.error_json(version, error.code, error.message, details)
+        except Exception as error:
+            log.exception("a bug", command=command)
+            remedy = "internal: this is a bug in eniplug, please report the agent's log"
+            return 1, protocol.error_json(version, 999, repr(error), remedy)
+        _log(command, request, began)
+        return 0, b"" if output is None else json.dumps(output).encode()
+
+    def _carry_out(
+        self,
+        call: Call,
+        conf: NetConf,
+        request: wire.Request,
+        here: Callable[[], bool],
+        later: Later,
+    ) -> Mapping[str, Any] | None:
+        match call.command:
+            case "ADD":
+                return self._add(call, conf, request, here, later)
+            case "DEL":
+                self._delete(call, conf, request, later)
+            case "CHECK":
+                self._attachments.check(self._request(call, conf, request))
+            case "GC":
+                self._collect(conf)
+            case "STATUS":
+                self._status()
+            case _:
+                return protocol.version_answer(conf.cni_version)
+        return None
+
+    def _add(
+        self,
+        call: Call,
+        conf: NetConf,
+        request: wire.Request,
+        here: Callable[[], bool],
+        later: Later,
+    ) -> Mapping[str, Any]:
+        chain = self._chains.make(conf.plugins)
+        wanted = self._request(call, conf, request, chain, here)
+        if wanted.netns is None:
+            msg = f"CNI_NETNS {call.netns!r} cannot be opened"
+            raise NetnsError(msg)
+        if not self._adds.acquire(blocking=False):
+            msg = f"{RUNNING_ADDS} ADDs are running"
+            raise BusyError(msg)
+        try:
+            self._use(chain)
+            part = self._attachments.add(wanted)
+        except EniplugError as error:
+            why = error
+            later.append(lambda: chain.observe("refused", pod=wanted.pod, error=why))
+            raise
+        finally:
+            self._adds.release()
+        later.append(
+            lambda: chain.observe("attached", pod=part.pod, allocation=part.allocation)
+        )
+        assert part.result is not None
+        return protocol.to_version(part.result, conf.cni_version)
+
+    def _delete(
+        self, call: Call, conf: NetConf, request: wire.Request, later: Later
+    ) -> None:
+        chain: Chain | None
+        try:
+            chain = self._chains.make(conf.plugins)
+        except EniplugError:
+            chain = None  # what was applied is removed whatever the conflist says now
+        gone = self._attachments.delete(self._request(call, conf, request, chain))
+
+        def tell(chain: Chain) -> None:
+            for part in gone:
+                for hook in ("release_ip", "detached"):
+                    chain.observe(hook, pod=part.pod, allocation=part.allocation)
+
+        if chain is not None:
+            told = chain
+            later.append(lambda: tell(told))
+
+    def _collect(self, conf: NetConf) -> None:
+        valid = {AttachmentKey(*pair) for pair in conf.valid_attachments}
+        gone = self._attachments.collect(conf.name, valid, time.time())
+        log.info("GC", network=conf.name, valid=len(valid), removed=len(gone))
+
+    def _status(self) -> None:
+        counts = self._state.counts()
+        blocked = self._state.why_blocked()
+        if counts.idle == 0 and counts.cooling == 0 and blocked is not None:
+            raise NotReadyError(blocked.message, blocked.details)
+
+    def _request(
+        self,
+        call: Call,
+        conf: NetConf,
+        request: wire.Request,
+        chain: Chain | None = None,
+        here: Callable[[], bool] = lambda: True,
+    ) -> Request:
+        if request.netns is not None:
+            check_netns(request.netns)
+        return Request(
+            id=request.id,
+            pod=self._pod(call, conf),
+            chain=chain,
+            plugins=names_of(conf.plugins),
+            netns=request.netns,
+            sandbox=call.netns,
+            here=here,
+        )
+
+    def _pod(self, call: Call, conf: NetConf) -> Pod:
+        annotations = conf.runtime_config.get(ANNOTATIONS)
+        return Pod(
+            container_id=call.container_id,
+            ifname=call.ifname,
+            network=conf.name,
+            namespace=call.args.get("K8S_POD_NAMESPACE", ""),
+            name=call.args.get("K8S_POD_NAME", ""),
+            uid=call.args.get("K8S_POD_UID", ""),
+            annotations=annotations if isinstance(annotations, Mapping) else None,
+            runtime=conf.runtime_config,
+            mtu=conf.mtu or self._settings.pod_mtu,
+            veth_prefix=conf.veth_prefix or self._settings.veth_prefix,
+            prev=conf.prev_result,
+        )
+
+
+def _log(command: str, request: wire.Request, began: float, **fields: str) -> None:
+    write = log.warning if fields else log.info
+    write(
+        command,
+        container=request.environ.get("CNI_CONTAINERID", ""),
+        args=request.environ.get("CNI_ARGS", ""),
+        ms=round((time.perf_counter() - began) * 1e3, 2),
+        **fields,
+    )

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eniplug.core.chain import Chain
+from eniplug.core.manager import Catalogue, wanted
+from eniplug.hooks.errors import ConfigError, OptionError, UnknownPluginError
+
+PLUGINS = """
+from ipaddress import IPv4Address
+from attrs import frozen
+from eniplug.hooks import hookimpl, LinkState
+
+
+@frozen(eq=False, kw_only=True)
+class Marks:
+    group: int = 1
+    loud: bool = False
+    gateway: IPv4Address = IPv4Address("169.254.1.1")
+
+    @hookimpl
+    def setup_netns(self, pod):
+        yield LinkState(link=pod.host_ifname, setting="group", value=self.group)
+
+
+@frozen(eq=False, kw_only=True)
+class Misspelt:
+    @hookimpl
+    def setup_netnss(self, pod):
+        return ()
+
+
+@frozen(eq=False, kw_only=True)
+class TooCurious:
+    @hookimpl
+    def setup_netns(self, pod, cluster):
+        return ()
+
+
+def not_a_class():
+    return None
+"""
+
+
+def install(folder: Path, package: str, points: dict[str, str], code: str) -> None:
+    """Lay out an installed distribution, as pip would."""
+    module = package.replace("-", "_")
+    (folder / f"{module}.py").write_text(code)
+    info = folder / f"{module}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n"
+    )
+    lines = "".join(f"{name} = {module}:{what}\n" for name, what in points.items())
+    (info / "entry_points.txt").write_text(f"[eniplug.plugins]\n{lines}")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    points = {
+        "marks": "Marks",
+        "misspelt": "Misspelt",
+        "too-curious": "TooCurious",
+        "function": "not_a_class",
+        "absent": "NoSuchThing",
+    }
+    install(tmp_path, "acme-plugins", points, PLUGINS)
+    yield tmp_path
+    sys.modules.pop("acme_plugins", None)
+
+
+def build(*plugins: object, packages: list[str] | None = None) -> Chain:
+    return Catalogue(packages).build(wanted(list(plugins)))
+
+
+@pytest.mark.usefixtures("site")
+def test_the_chain_has_the_conflists_order() -> None:
+    chain = Catalogue().build(wanted(["secondary-ip", {"name": "marks", "group": 7}]))
+
+    assert chain.names == ("secondary-ip", "marks")
+    assert chain.address_plugins == ("secondary-ip",)
+
+
+@pytest.mark.usefixtures("site")
+def test_an_unnamed_plugin_is_not_imported() -> None:
+    build("secondary-ip")
+
+    assert "acme_plugins" not in sys.modules
+
+
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize(
+    ("plugins", "error", "words"),
+    [
+        (
+            ["secondry-ip"],
+            UnknownPluginError,
+            r"plugins\[0\].*did you mean 'secondary-ip'",
+        ),
+        (
+            [{"name": "marks", "gruop": 1}],
+            OptionError,
+            r"plugins\[0\].*'gruop'.*'group'",
+        ),
+        ([{"name": "marks", "group": "1"}], OptionError, "wants int, not '1'"),
+        ([{"name": "marks", "loud": 1}], OptionError, "wants bool, not 1"),
+        ([{"name": "marks", "gateway": "10.0.0.300"}], OptionError, "gateway"),
+        (["marks", "marks"], ConfigError, r"plugins\[1\].*already"),
+        ([7], ConfigError, r"plugins\[0\].*not 7"),
+        ([{"group": 7}], ConfigError, r"plugins\[0\]"),
+        ([], ConfigError, "wants a list"),
+        (["misspelt"], ConfigError, r"plugins\[0\].*setup_netnss"),
+        (["too-curious"], ConfigError, r"plugins\[0\].*cluster"),
+        (["function"], ConfigError, "no attrs class"),
+        (["absent"], ConfigError, "acme-plugins cannot be imported"),
+    ],
+)
+def test_a_wrong_plugin_list_is_refused_with_its_place(
+    plugins: list[object], error: type[ConfigError], words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        build(*plugins)
+
+    assert caught.value.code == 7
+
+
+def test_two_packages_with_one_plugin_name_are_an_error(site: Path) -> None:
+    install(site, "other-plugins", {"marks": "Marks"}, PLUGINS)
+
+    with pytest.raises(ConfigError, match="acme-plugins and other-plugins"):
+        Catalogue()
+
+
+@pytest.mark.usefixtures("site")
+def test_only_listed_packages_may_be_loaded() -> None:
+    with pytest.raises(UnknownPluginError):
+        build("marks", packages=["eniplug"])
+
+    assert build("marks", packages=["Acme_Plugins"])
+
+
+def test_the_built_in_plugins_come_through_the_same_door() -> None:
+    names = set(Catalogue(["eniplug"]).points)
+
+    assert names >= {"secondary-ip", "pod-veth", "flat-routes", "policy-routes", "snat"}

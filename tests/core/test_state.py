@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from attrs import define, evolve
+
+from eniplug.core.parts import AttachmentKey, Life
+from eniplug.core.pool import AddressPool
+from eniplug.core.state import Desk, State
+from eniplug.core.store import Store
+from eniplug.hooks import LinkState
+from eniplug.hooks.errors import ConflictError, EniLimitError, PoolEmptyError
+from eniplug.testing.builders import ADDRESSES, PRIMARY, SECOND, a_pod
+from kit.parts import a_part
+
+
+@define
+class World:
+    folder: Path
+    now: float = 1000.0
+    wakes: int = 0
+
+    def state(self, addresses: int = 3) -> State:
+        pool = AddressPool(30.0, lambda: self.now)
+        state = State(
+            Store(self.folder / "state.db"), pool, self.wake, lambda: self.now
+        )
+        state.add_eni(PRIMARY, 9, ADDRESSES[:addresses])
+        return state
+
+    def wake(self) -> None:
+        self.wakes += 1
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def attach(state: State, number: int) -> object:
+    lease = Desk(state, None).take()
+    pod = a_pod(number, slot=state.open_slot())
+    return state.live(state.begin(a_part(pod, lease)), {"ips": []})
+
+
+def test_a_restart_finds_pods_addresses_and_slots(world: World) -> None:
+    before = world.state()
+    attach(before, 0)
+    attach(before, 1)
+
+    after = world.state()
+
+    assert after.parts() == before.parts()
+    assert after.counts().assigned == 2
+    assert after.open_slot() == 2
+
+
+def test_an_address_of_a_running_pod_stays_its_own_although_ec2_lists_fewer(
+    world: World,
+) -> None:
+    attach(world.state(), 0)
+
+    after = world.state(addresses=0)
+
+    assert after.counts().assigned == 1
+    with pytest.raises(PoolEmptyError):
+        Desk(after, None).take()
+
+
+def test_cooling_goes_on_over_a_restart(world: World) -> None:
+    before = world.state(addresses=1)
+    attach(before, 0)
+    (part,) = before.parts()
+    before.gone(before.dying(part))
+    world.now += 20
+
+    after = world.state(addresses=1)
+
+    with pytest.raises(PoolEmptyError):
+        Desk(after, None).take()
+    world.now += 11
+    assert Desk(after, None).take().address == ADDRESSES[0]
+
+
+def test_slots_are_the_smallest_free_ones(world: World) -> None:
+    state = world.state()
+    for number in range(3):
+        attach(state, number)
+    middle = state.parts()[1]
+
+    state.gone(middle)
+
+    assert state.open_slot() == 1
+    assert state.open_slot() == 3
+
+
+def test_an_add_that_failed_leaves_nothing(world: World) -> None:
+    state = world.state(addresses=1)
+    lease = Desk(state, None).take()
+    part = state.begin(a_part(a_pod(slot=state.open_slot()), lease))
+
+    state.aborted(part)
+
+    assert state.parts() == ()
+    assert Desk(state, None).take() == lease
+    assert state.open_slot() == 0
+
+
+def test_two_pods_cannot_have_one_host_object(world: World) -> None:
+    state = world.state()
+    attach(state, 0)
+    twin = a_pod(0, container_id="other")
+
+    with pytest.raises(ConflictError, match="belongs to container c0"):
+        state.begin(a_part(twin, Desk(state, None).take()))
+
+
+def test_what_was_foreign_is_not_ours_to_remove(world: World) -> None:
+    state = world.state()
+    part = state.begin(a_part(a_pod(), Desk(state, None).take()))
+    foreign = next(o for o in part.objects if isinstance(o, LinkState))
+
+    state.live(part, {}, [foreign])
+
+    assert foreign not in world.state().parts()[0].objects
+
+
+def test_nobody_overtakes_those_who_wait(world: World) -> None:
+    state = world.state(addresses=1)
+    lease = Desk(state, None).take()
+    first = state.queue(AttachmentKey("first", "eth0"))
+    second = state.queue(AttachmentKey("second", "eth0"))
+    state.give_back(lease)
+
+    with pytest.raises(PoolEmptyError):
+        Desk(state, None).take()
+    with pytest.raises(PoolEmptyError):
+        Desk(state, second).take()
+    assert first.turn.is_set()
+    assert Desk(state, first).take() == lease
+
+
+def test_the_next_is_woken_when_the_first_leaves(world: World) -> None:
+    state = world.state(addresses=0)
+    first = state.queue(AttachmentKey("first", "eth0"))
+    second = state.queue(AttachmentKey("second", "eth0"))
+    state.supply(PRIMARY.id, ADDRESSES[:2])
+    Desk(state, first).take()
+    assert not second.turn.is_set()
+
+    state.leave(first)
+
+    assert second.turn.is_set()
+    assert Desk(state, second).take()
+
+
+def test_a_delete_ends_the_waiting_of_its_own_add_only(world: World) -> None:
+    state = world.state(addresses=0)
+    mine = state.queue(AttachmentKey("mine", "eth0"))
+    other = state.queue(AttachmentKey("other", "eth0"))
+
+    state.cancel(mine.key, "the pod was deleted")
+
+    assert mine.cancelled
+    assert mine.turn.is_set()
+    assert not other.cancelled
+
+
+def test_a_warm_take_and_a_wait_wake_the_cloud(world: World) -> None:
+    state = world.state()
+    Desk(state, None).take()
+    assert world.wakes == 1
+
+    state.queue(AttachmentKey("c", "eth0"))
+
+    assert world.wakes == 2
+
+
+def test_new_addresses_lift_what_blocked(world: World) -> None:
+    state = world.state()
+    state.blocked(EniLimitError("full"))
+
+    state.supply(PRIMARY.id, ADDRESSES[3:5])
+
+    assert state.why_blocked() is None
+
+
+def test_an_eni_in_use_is_not_taken_out(world: World) -> None:
+    state = world.state()
+    state.add_eni(SECOND, 9, ADDRESSES[5:6])
+    lease = Desk(state, None).take()
+    mine = state.take(None, 4, None, SECOND.id)
+
+    assert not state.remove_eni(SECOND.id)
+    state.give_back(mine)
+    assert state.remove_eni(SECOND.id)
+    assert lease.eni == PRIMARY
+
+
+def test_idle_addresses_are_not_given_back_while_somebody_waits(world: World) -> None:
+    state = world.state()
+    waiter = state.queue(AttachmentKey("c", "eth0"))
+
+    assert state.withdraw(PRIMARY.id, ADDRESSES[:1]) == ()
+    state.leave(waiter)
+    assert state.withdraw(PRIMARY.id, ADDRESSES[:1]) == ADDRESSES[:1]
+
+
+def test_an_enis_number_outlives_the_agent(world: World) -> None:
+    state = world.state()
+
+    assert state.mark_for("eni-2") == 2
+    assert state.mark_for("eni-3") == 3
+    state.drop_mark("eni-2")
+    assert world.state().mark_for("eni-3") == 3
+    assert world.state().mark_for("eni-4") == 2
+
+
+def test_held_counts_by_the_pods_fields(world: World) -> None:
+    state = world.state()
+    attach(state, 0)
+    attach(state, 1)
+
+    desk = Desk(state, None)
+
+    assert desk.held(namespace="default") == 2
+    assert desk.held(name="web-1") == 1
+    assert desk.held(namespace="other") == 0
+
+
+def test_dying_is_committed(world: World) -> None:
+    state = world.state()
+    attach(state, 0)
+
+    state.dying(state.parts()[0])
+
+    (part,) = world.state().parts()
+    assert part.life is Life.DYING
+    assert part == evolve(state.parts()[0], life=Life.DYING)

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from eniplug.core.parts import Life
+from eniplug.core.store import Store
+from eniplug.hooks import Lease, LinkState, NftTable, Rule, Sysctl
+from eniplug.hooks.errors import ConfigError
+from eniplug.testing.builders import ADDRESSES, PRIMARY, a_pod
+from kit.parts import a_part
+
+PART = a_part(
+    a_pod(annotations={"a": "b"}, runtime={"bandwidth": {"IngressRate": 1}}, slot=3),
+    Lease(address=ADDRESSES[0], eni=PRIMARY),
+)
+
+
+def test_a_part_comes_back_as_it_was(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    begun = store.begin(PART)
+    store.update(evolve(begun, life=Life.LIVE, result={"ips": []}))
+    store.close()
+
+    (found,) = Store(tmp_path / "state.db").parts()
+
+    assert found == evolve(PART, life=Life.LIVE, result={"ips": []})
+    assert found.id == begun.id
+
+
+def test_an_address_cools_from_the_commit_that_forgets_its_part(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    part = store.begin(PART)
+
+    store.drop(part, {ADDRESSES[0]: 130.5})
+
+    assert store.parts() == ()
+    assert store.cooling() == {ADDRESSES[0]: 130.5}
+    store.cooled([ADDRESSES[0]])
+    assert store.cooling() == {}
+
+
+def test_node_objects_and_earlier_values_come_back(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    objects = (
+        LinkState(link="ens5", setting="rp_filter", value=2),
+        Sysctl(path="net/ipv4/ip_forward", value="1"),
+        NftTable(family="inet", name="eniplug-routes", text="chain a {}"),
+        Rule(priority=512, table=512, family=6),
+    )
+    earlier = {objects[0].key: "1", objects[1].key: "0"}
+
+    store.keep_node_objects(objects, earlier)
+
+    assert Store(tmp_path / "state.db").node_objects() == (objects, earlier)
+
+
+def test_marks_and_intents_come_back(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+
+    store.keep_mark("eni-2", 2)
+    store.intend("t1", "create")
+    store.intend("t2", "create")
+    store.done("t1")
+
+    again = Store(tmp_path / "state.db")
+    assert again.marks() == {"eni-2": 2}
+    assert again.intents() == {"t2": "create"}
+
+
+@pytest.mark.parametrize("damage", [b"nonsense" * 100, b"SQLite format 3\0garbage"])
+def test_a_corrupt_store_stops_with_the_remedy(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "state.db").write_bytes(damage)
+
+    with pytest.raises(ConfigError, match=r"state\.db") as caught:
+        Store(tmp_path / "state.db")
+
+    assert "--rebuild" in caught.value.details
+
+
+def test_a_truncated_store_stops_with_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = Store(path)
+    for number in range(50):
+        store.begin(a_part(a_pod(number), Lease(address=ADDRESSES[0], eni=PRIMARY)))
+    store.close()
+    os.truncate(path, path.stat().st_size // 2)
+
+    with pytest.raises(ConfigError) as caught:
+        Store(path)
+
+    assert "--rebuild" in caught.value.details
+
+
+def test_a_newer_format_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    Store(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("pragma user_version = 99")
+    db.close()
+
+    with pytest.raises(ConfigError, match="format 99"):
+        Store(path)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from eniplug.core.store import Store
+store = Store(Path(sys.argv[1]))
+number = 0
+while True:
+    number += 1
+    store.keep_mark(f"eni-{number}", number)
+    print(number, flush=True)
+"""
+
+
+def test_nothing_committed_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        for line in writer.stdout:
+            if int(line) >= 200:
+                break
+        writer.send_signal(signal.SIGKILL)
+        rest = [int(n) for n in writer.stdout.read().split()]
+    told = max([200, *rest[:-1]])
+
+    assert len(Store(path).marks()) >= told
+
+
+def test_an_ipv6_address_cools_too(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    part = store.begin(PART)
+
+    store.drop(part, {ip_address("2001:db8::7"): 1.0})
+
+    assert list(store.cooling()) == [ip_address("2001:db8::7")]
