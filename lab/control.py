@@ -1,0 +1,105 @@
+"""Commands to a lab's supervisor: one line of JSON each way over a unix socket.
+
+A request is ``{"do": NAME, ...arguments}``, an answer ``{"answer": ...}`` or
+``{"error": {"message", "remedy"}}``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from socketserver import StreamRequestHandler, ThreadingUnixStreamServer
+from typing import Any, cast
+
+from eniplug.lab.errors import LabError
+from eniplug.lab.names import Names
+
+Command = Callable[..., Any]
+
+ANSWER_WITHIN = 120.0
+"""Seconds; an ADD may wait half a minute for addresses, and pods come in dozens."""
+
+
+class _Handler(StreamRequestHandler):
+    def handle(self) -> None:
+        peer = self.request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        _, uid, _ = struct.unpack("3i", peer)
+        server = cast("Server", self.server)
+        for line in self.rfile if uid == 0 else ():
+            self.wfile.write(json.dumps(server.answer(line)).encode() + b"\n")
+
+
+class Server(ThreadingUnixStreamServer):
+    """Takes commands until it is closed; each connection has a thread."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, names: Names, commands: Mapping[str, Command]) -> None:
+        super().__init__(os.fspath(names.control), _Handler)
+        self._commands = commands
+        threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True).start()
+
+    def answer(self, line: bytes) -> dict[str, Any]:
+        """Carry out one request; never raises."""
+        try:
+            request = json.loads(line)
+            command = self._commands[request.pop("do")]
+            return {"answer": command(**request)}
+        except LabError as error:
+            return {"error": {"message": error.message, "remedy": error.remedy}}
+        except Exception as error:  # noqa: BLE001
+            traceback.print_exc()
+            message = f"the lab's supervisor failed: {error!r}"
+            return {"error": {"message": message, "remedy": "see supervisor.log"}}
+
+    def close(self) -> None:
+        """Take no more commands."""
+        self.shutdown()
+        self.server_close()
+
+
+class Client:
+    """A connection to the supervisor of a lab that is up."""
+
+    def __init__(self, names: Names, within: float = ANSWER_WITHIN) -> None:
+        """Connect; raises LabError when no such lab is up."""
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(within)
+        try:
+            self._socket.connect(os.fspath(names.control))
+        except (FileNotFoundError, ConnectionRefusedError):
+            self._socket.close()
+            msg = f"no lab named {names.lab!r} is up"
+            raise LabError(msg, "run `eniplug lab up`") from None
+        except OSError:
+            self._socket.close()
+            raise
+        self._lines = self._socket.makefile("rb")
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        """Have the supervisor do something; return its answer or raise its LabError."""
+        request = json.dumps({"do": do, **arguments}).encode()
+        self._socket.sendall(request + b"\n")
+        line = self._lines.readline()
+        if not line:
+            msg = "the lab went down before it answered"
+            raise LabError(msg, "run `eniplug lab up`")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise LabError(**answer["error"])
+        return answer["answer"]
+
+    def outlive(self) -> None:
+        """Wait until the supervisor is gone, and its end of the connection with it."""
+        self._lines.read()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._lines.close()
+        self._socket.close()

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eniplug.lab import netns
+from eniplug.lab.errors import LabError
+from eniplug.lab.mounts import node_view
+from eniplug.lab.names import Names
+from eniplug.lab.sweep import claim, kill_holder, remember, sweep
+
+pytestmark = pytest.mark.root
+
+NAMES = Names("lf-sweep")
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    sweep(NAMES)
+    yield
+    sweep(NAMES)
+
+
+def state() -> dict[str, list[str]]:
+    """What a lab could leave behind on this machine."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return {
+        "namespaces": [name for name in netns.names() if name.startswith(NAMES.lab)],
+        "run": [str(path) for path in Path("/run").glob(f"{NAMES.lab}*")],
+        "mounts": [line for line in mounts if NAMES.lab in line],
+    }
+
+
+NOTHING: dict[str, list[str]] = {"namespaces": [], "run": [], "mounts": []}
+
+
+def test_a_name_is_held_once() -> None:
+    held = claim(NAMES)
+
+    with pytest.raises(LabError, match="is up"):
+        claim(NAMES)
+    os.close(held)
+    os.close(claim(NAMES))
+
+
+def test_a_dead_holder_holds_nothing() -> None:
+    code = (
+        "import os, signal; from eniplug.lab.sweep import claim;"
+        "from eniplug.lab.names import Names; claim(Names('lf-sweep'));"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    died = subprocess.run([sys.executable, "-c", code]).returncode
+
+    assert died == -signal.SIGKILL
+    os.close(claim(NAMES))
+
+
+@pytest.mark.smoke
+def test_a_sweep_leaves_nothing() -> None:
+    os.close(claim(NAMES))
+    netns.create(NAMES.node(1))
+    netns.create(NAMES.pod("web"))
+    os.close(node_view(NAMES.node(1), NAMES.run))
+    (NAMES.run / "node1").mkdir()
+
+    said = sweep(NAMES)
+
+    assert said == ["namespace lf-sweep-node1", "namespace lf-sweep-pod-web"]
+    assert state() == NOTHING
+
+
+def test_a_process_in_a_labs_namespace_ends_and_no_other() -> None:
+    netns.create(NAMES.node(1))
+    inside = netns.Inside(NAMES.node(1))
+    ours = inside.call(subprocess.Popen, ["sleep", "60"])
+    stranger = subprocess.Popen(["sleep", "60"])
+    try:
+        said = sweep(NAMES)
+
+        assert f"process {ours.pid}" in said
+        assert ours.wait(2) == -signal.SIGKILL
+        assert stranger.poll() is None
+    finally:
+        inside.close()
+        stranger.kill()
+        stranger.wait()
+
+
+def test_another_labs_things_stay() -> None:
+    other = Names("lf-sweep-other")
+    netns.create(other.node(1))
+    try:
+        sweep(NAMES)
+
+        assert other.node(1) in netns.names()
+    finally:
+        sweep(other)
+
+
+def test_sweeping_where_nothing_is_says_nothing() -> None:
+    assert sweep(NAMES) == []
+
+
+def test_a_recorded_process_id_that_is_another_process_now_is_left_alone() -> None:
+    stranger = subprocess.Popen(["sleep", "60"])
+    try:
+        os.close(claim(NAMES))
+        (NAMES.run / "supervisor").write_text(f"{stranger.pid} 1\n")
+
+        kill_holder(NAMES)
+
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_holder_that_does_not_answer_is_killed() -> None:
+    code = (
+        "import time; from eniplug.lab.sweep import claim, remember;"
+        "from eniplug.lab.names import Names; n = Names('lf-sweep');"
+        "fd = claim(n); remember(n); print(flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+
+        kill_holder(NAMES)
+
+        assert holder.wait(2) == -signal.SIGKILL
+    os.close(claim(NAMES))
+
+
+def test_what_is_remembered_is_this_process() -> None:
+    os.close(claim(NAMES))
+
+    remember(NAMES)
+
+    assert (NAMES.run / "supervisor").read_text().split()[0] == str(os.getpid())
