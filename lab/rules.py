@@ -1,0 +1,235 @@
+"""EC2's rules as plain values: what is free, what is refused, and in which words.
+
+Sources: EC2 API reference ("Error codes"), VPC User Guide ("Subnet CIDR blocks"),
+EC2 User Guide ("IP addresses per network interface", "Assign prefixes"), and the
+words that CNIs were answered with (cilium #8830, #9730, #31016; vpc-cni #1585, #1739).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from itertools import islice
+from random import Random
+from typing import Any, Final, Generic, TypeVar
+
+from attrs import frozen
+
+FULL: Final[Mapping[str, str]] = {
+    "InsufficientFreeAddressesInSubnet": "The specified subnet does not have enough "
+    "free addresses to satisfy the request.",
+    "InsufficientCidrBlocks": "The specified subnet does not have enough free cidr "
+    "blocks to satisfy the request.",
+    "InvalidParameterValue": "There aren't sufficient free Ipv4 addresses or prefixes",
+}
+"""The ways in which EC2 says that a subnet is full: code and words."""
+
+
+class Ec2Error(Exception):
+    """What EC2 refuses, as it says it: code, message and HTTP status."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.status = status
+
+
+def full(code: str) -> Ec2Error:
+    """Return one of the three errors of a subnet with nothing left."""
+    return Ec2Error(code, FULL[code])
+
+
+def invalid(message: str) -> Ec2Error:
+    """Return EC2's error for a value that cannot be (InvalidParameterValue)."""
+    return Ec2Error("InvalidParameterValue", message)
+
+
+A = TypeVar("A", IPv4Address, IPv6Address)
+N = TypeVar("N", IPv4Network, IPv6Network)
+
+
+class Space(Generic[A, N]):
+    """A subnet's addresses of one family: which are taken, and drawing from the rest.
+
+    EC2 keeps the first four and the last address of every subnet.  A prefix is drawn
+    from the blocks of its length that are free as a whole.  `random` says which are
+    drawn; without it, the lowest.  Each draw is all or nothing.
+    """
+
+    def __init__(
+        self,
+        cidr: N,
+        length: int,
+        make: tuple[Callable[[Any], A], Callable[[Any], N]],
+        random: Random | None,
+    ) -> None:
+        self._length = length
+        self._address: Callable[[Any], A] = make[0]
+        self._network: Callable[[Any], N] = make[1]
+        self._random = random
+        self._shift = cidr.max_prefixlen - length
+        self._all = range(int(cidr.network_address), int(cidr.broadcast_address) + 1)
+        self._taken = {*self._all[:4], self._all[-1]}
+        self._blocks: set[int] = set()
+
+    def hold(self, addresses: Iterable[A], prefixes: Iterable[N]) -> None:
+        """Count as taken what an ENI has."""
+        self._taken.update(map(int, addresses))
+        self._blocks.update(int(p.network_address) >> self._shift for p in prefixes)
+
+    @property
+    def free(self) -> int:
+        """How many single addresses are left (AvailableIpAddressCount)."""
+        size = self._all.stop - self._all.start
+        return size - len(self._taken) - (len(self._blocks) << self._shift)
+
+    def draw(self, count: int) -> tuple[A, ...]:
+        """Take addresses."""
+        if count > self.free:
+            raise full("InsufficientFreeAddressesInSubnet")
+        drawn = self._choose(self._all, count, self._has)
+        self._taken.update(drawn)
+        return tuple(map(self._address, drawn))
+
+    def draw_prefixes(self, count: int) -> tuple[N, ...]:
+        """Take prefixes."""
+        start, stop = (n >> self._shift for n in (self._all.start, self._all.stop))
+        busy = self._blocks | {n >> self._shift for n in self._taken}
+        if count > stop - start - len(busy):
+            raise full("InsufficientCidrBlocks")
+        drawn = self._choose(range(start, stop), count, busy.__contains__)
+        self._blocks.update(drawn)
+        return tuple(self._network((b << self._shift, self._length)) for b in drawn)
+
+    def claim(self, addresses: Iterable[str]) -> tuple[A, ...]:
+        """Take just these addresses."""
+        claimed: list[A] = []
+        for text in addresses:
+            address = _parse(self._address, text)
+            if int(address) not in self._all:
+                message = "Address does not fall within the subnet's address range"
+                raise invalid(f"{message}: {address}")
+            if self._has(int(address)):
+                raise Ec2Error(
+                    "InvalidIPAddress.InUse", f"Address {address} is in use."
+                )
+            self._taken.add(int(address))
+            claimed.append(address)
+        return tuple(claimed)
+
+    def claim_prefixes(self, prefixes: Iterable[str]) -> tuple[N, ...]:
+        """Take just these prefixes."""
+        claimed: list[N] = []
+        for text in prefixes:
+            prefix = _parse(self._network, text)
+            start = int(prefix.network_address)
+            if prefix.prefixlen != self._length or start not in self._all:
+                raise invalid(
+                    f"The prefix {prefix} is not a /{self._length} of the subnet"
+                )
+            block = start >> self._shift
+            if block in self._blocks | {n >> self._shift for n in self._taken}:
+                raise Ec2Error("InvalidIPAddress.InUse", f"Prefix {prefix} is in use.")
+            self._blocks.add(block)
+            claimed.append(prefix)
+        return tuple(claimed)
+
+    def _has(self, number: int) -> bool:
+        return number in self._taken or number >> self._shift in self._blocks
+
+    def _choose(
+        self, among: range, count: int, taken: Callable[[int], bool]
+    ) -> list[int]:
+        """Choose numbers that are not taken; the caller knows that there are enough."""
+        if self._random is None:
+            free = (number for number in among if not taken(number))
+            return list(islice(free, count))
+        chosen: set[int] = set()
+        while len(chosen) < count:
+            number = self._random.randrange(among.start, among.stop)
+            if not taken(number):
+                chosen.add(number)
+        return sorted(chosen)
+
+
+def _parse(make: Callable[..., Any], text: str) -> Any:
+    try:
+        return make(text)
+    except ValueError:
+        raise invalid(f"Invalid IPv4 or IPv6 address or prefix: {text}") from None
+
+
+def space4(
+    cidr: IPv4Network, random: Random | None = None
+) -> Space[IPv4Address, IPv4Network]:
+    """Return an empty subnet's IPv4 addresses; prefixes are /28."""
+    return Space(cidr, 28, (IPv4Address, IPv4Network), random)
+
+
+def space6(
+    cidr: IPv6Network, random: Random | None = None
+) -> Space[IPv6Address, IPv6Network]:
+    """Return an empty subnet's IPv6 addresses; prefixes are /80."""
+    return Space(cidr, 80, (IPv6Address, IPv6Network), random)
+
+
+@frozen(kw_only=True)
+class Limits:
+    """What an instance type allows: ENIs by card, and addresses on each of them."""
+
+    instance_type: str
+    enis: int
+    cards: tuple[int, ...]
+    addresses: int
+    addresses6: int
+
+    @classmethod
+    def of(cls, instance_type: str, info: Mapping[str, Any]) -> Limits:
+        """Read ``NetworkInfo`` of DescribeInstanceTypes."""
+        cards = {
+            card["NetworkCardIndex"]: card["MaximumNetworkInterfaces"]
+            for card in info["NetworkCards"]
+        }
+        return cls(
+            instance_type=instance_type,
+            enis=info["MaximumNetworkInterfaces"],
+            cards=tuple(cards[index] for index in sorted(cards)),
+            addresses=info["Ipv4AddressesPerInterface"],
+            addresses6=info["Ipv6AddressesPerInterface"],
+        )
+
+    def check_place(
+        self, instance: str, taken: Iterable[tuple[int, int]], card: int, device: int
+    ) -> None:
+        """Refuse an attachment at a (card, device) that is taken or one too many."""
+        places = set(taken)
+        if not 0 <= card < len(self.cards):
+            message = f"Network card index {card} is not valid for"
+            raise invalid(f"{message} {self.instance_type}")
+        if (card, device) in places:
+            message = "already has an interface attached at device index"
+            raise invalid(f"Instance '{instance}' {message} '{device}'.")
+        on_card = sum(1 for place in places if place[0] == card)
+        if len(places) >= self.enis or on_card >= self.cards[card]:
+            message = f"Interface count {len(places) + 1} exceeds the limit for"
+            raise Ec2Error("AttachmentLimitExceeded", f"{message} {self.instance_type}")
+
+    def check_born(self, eni: str, count: int, count6: int) -> None:
+        """Refuse to attach an ENI that has more than the type allows."""
+        if count > self.addresses or count6 > self.addresses6:
+            message = f"on interface-{eni.removeprefix('eni-')} exceeds the limit for"
+            most = count if count > self.addresses else count6
+            raise Ec2Error(
+                "InvalidInterface.IpAddressLimitExceeded",
+                f"Address count {most} {message} {self.instance_type}",
+            )
+
+    def check_more(self, count: int, count6: int) -> None:
+        """Refuse to assign beyond the limit; a prefix counts as one address."""
+        if count > self.addresses:
+            message = "Number of private addresses will exceed limit."
+            raise Ec2Error("PrivateIpAddressLimitExceeded", message)
+        if count6 > self.addresses6:
+            message = "Number of IPv6 addresses will exceed limit."
+            raise Ec2Error("Ipv6AddressLimitExceeded", message)
