@@ -5,10 +5,13 @@ Sub-commands are imported only when they are run, so ``eniplug --help`` stays qu
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any, Final
 
 import click
+
+from eniplug.hooks.errors import EniplugError
 
 GROUP: Final = "eniplug.commands"
 
@@ -65,8 +68,12 @@ def group() -> None:
 
 
 def main() -> None:
-    """Run the command line."""
-    group(prog_name="eniplug")
+    """Run the command line; what goes wrong is one line and its remedy."""
+    try:
+        group(prog_name="eniplug")
+    except EniplugError as error:
+        click.echo(f"eniplug: {error.message}\n{error.details}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

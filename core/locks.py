@@ -22,6 +22,10 @@ class KeyLocks:
         self._mutex = Lock()
         self._locks: dict[Hashable, _Counted] = {}
 
+    def __len__(self) -> int:
+        """How many keys somebody holds or awaits."""
+        return len(self._locks)
+
     @contextmanager
     def hold(self, key: Hashable) -> Iterator[None]:
         """Hold the lock of one key."""
