@@ -1,0 +1,398 @@
+"""EC2 and its metadata service in memory, with EC2's limits and errors.
+
+`MemoryCloud` is a twin of `eniplug.core.ec2.Cloud` and not a mock: ENIs, addresses,
+limits and refusals hang together as they do on EC2, and tests/contract/test_cloud.py
+holds it and the adapter to one suite.  `MemoryMetadata` is its
+`eniplug.core.imds.Metadata`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network
+from itertools import count as counting
+
+from attrs import define, evolve, field
+
+from eniplug.core.ec2 import INSTANCE_TAG, EniFacts, InstanceFacts, Limits
+from eniplug.hooks.errors import (
+    CloudError,
+    EniLimitError,
+    EniplugError,
+    RetryError,
+    SubnetFullError,
+)
+
+RESERVED = 4
+"""Addresses at a subnet's start that EC2 keeps, beside the last one."""
+
+
+@define(eq=False, kw_only=True)
+class MemoryCloud:
+    """One instance in a VPC of subnets.
+
+    ``calls`` lists what was asked, in order.  An error that `fail` sets is raised by
+    the next call of that name, which then changes nothing; `lose` lets the call take
+    effect first, as when only the answer is lost.
+    """
+
+    instance_id: str = "i-0123456789abcdef0"
+    instance_type: str = "t3.small"
+    instance_limits: Limits = field(
+        factory=lambda: Limits(max_enis=3, ipv4_per_eni=4),
+    )
+    groups: tuple[str, ...] = ("sg-1",)
+    subnets: dict[str, IPv4Network] = field(
+        factory=lambda: {"subnet-1": IPv4Network("10.0.0.0/24")}
+    )
+    calls: list[tuple[object, ...]] = field(factory=list)
+    all_enis: dict[str, EniFacts] = field(factory=dict)
+    on_termination: set[str] = field(factory=set)
+    detaching: bool = False
+    """Whether what is being detached stays so, until `settle`."""
+
+    _failures: dict[str, list[tuple[EniplugError, bool]]] = field(factory=dict)
+    _tokens: dict[str, str] = field(factory=dict)
+    _numbers: Iterator[int] = field(factory=lambda: counting(1))
+
+    def __attrs_post_init__(self) -> None:
+        """Begin with the primary ENI, as every instance does."""
+        primary = self._make(next(iter(self.subnets)), self.groups, 0, "", {})
+        self._put(primary, 0, 0)
+
+    # -- a test's own ------------------------------------------------------------------
+
+    def fail(self, call: str, *errors: EniplugError) -> None:
+        """Let the next calls of that name fail, one for each error."""
+        queue = self._failures.setdefault(call, [])
+        queue.extend((error, False) for error in errors)
+
+    def lose(self, call: str, error: EniplugError) -> None:
+        """Let the next call of that name succeed, and its answer be lost."""
+        self._failures.setdefault(call, []).append((error, True))
+
+    def named(self, call: str) -> list[tuple[object, ...]]:
+        """Return the arguments of all calls of that name."""
+        return [one[1:] for one in self.calls if one[0] == call]
+
+    def settle(self) -> None:
+        """Finish what is being detached."""
+        for eni in [e for e in self.all_enis.values() if e.status == "detaching"]:
+            self._free(eni)
+
+    # -- the port ----------------------------------------------------------------------
+
+    def describe_instance(self, instance_id: str) -> InstanceFacts:
+        """Describe the instance."""
+        self._begin("describe_instance", instance_id)
+        self._check_instance(instance_id)
+        return InstanceFacts(
+            id=instance_id,
+            type=self.instance_type,
+            devices=frozenset(
+                (eni.card, eni.device)
+                for eni in self.all_enis.values()
+                if eni.device is not None
+            ),
+        )
+
+    def limits(self, instance_type: str) -> Limits:
+        """Return the limits of the instance's type."""
+        self._begin("limits", instance_type)
+        if instance_type != self.instance_type:
+            msg = f"EC2 refuses DescribeInstanceTypes: no type {instance_type}"
+            raise CloudError(msg)
+        return self.instance_limits
+
+    def enis(self, instance_id: str) -> tuple[EniFacts, ...]:
+        """Describe the attached ENIs."""
+        self._begin("enis", instance_id)
+        found = [e for e in self.all_enis.values() if e.attachment_id is not None]
+        if instance_id != self.instance_id:
+            return ()
+        return tuple(sorted(found, key=lambda eni: (eni.card, eni.device or 0)))
+
+    def leaked(self, instance_id: str) -> tuple[EniFacts, ...]:
+        """Describe the ENIs made for the instance that hang on nothing."""
+        self._begin("leaked", instance_id)
+        return tuple(
+            eni
+            for eni in self.all_enis.values()
+            if eni.status == "available" and eni.tags.get(INSTANCE_TAG) == instance_id
+        )
+
+    def assign(self, eni_id: str, count: int) -> tuple[IPv4Address, ...]:
+        """Give an ENI more addresses."""
+        lost = self._begin("assign", eni_id, count)
+        eni = self._eni(eni_id)
+        self._check_addresses(len(eni.secondary) + count)
+        new = self._draw(eni.subnet, count)
+        self.all_enis[eni_id] = evolve(eni, secondary=eni.secondary + new)
+        self._end(lost)
+        return new
+
+    def unassign(self, eni_id: str, addresses: Sequence[IPv4Address]) -> None:
+        """Take addresses from an ENI."""
+        lost = self._begin("unassign", eni_id, tuple(addresses))
+        eni = self._eni(eni_id)
+        if not set(addresses) <= set(eni.secondary):
+            msg = f"EC2 refuses UnassignPrivateIpAddresses: not all of {eni_id}"
+            raise CloudError(msg)
+        kept = tuple(a for a in eni.secondary if a not in addresses)
+        self.all_enis[eni_id] = evolve(eni, secondary=kept)
+        self._end(lost)
+
+    def create_eni(
+        self,
+        subnet: str,
+        groups: Sequence[str],
+        count: int,
+        *,
+        token: str,
+        description: str,
+        tags: Mapping[str, str],
+    ) -> EniFacts:
+        """Make an ENI, one for each token."""
+        lost = self._begin("create_eni", subnet, count)
+        if token in self._tokens:
+            return self._eni(self._tokens[token])
+        if subnet not in self.subnets:
+            msg = f"EC2 refuses CreateNetworkInterface: no subnet {subnet}"
+            raise CloudError(msg)
+        eni = self._make(subnet, groups, count, description, tags)
+        self._tokens[token] = eni.id
+        self._end(lost)
+        return eni
+
+    def attach(self, eni_id: str, instance_id: str, device: int, card: int) -> str:
+        """Attach an ENI."""
+        lost = self._begin("attach", eni_id, instance_id, device, card)
+        eni = self._eni(eni_id)
+        self._check_instance(instance_id)
+        attached = [e for e in self.all_enis.values() if e.attachment_id is not None]
+        if eni in attached:
+            msg = f"EC2 refuses AttachNetworkInterface: {eni_id} is in use"
+            raise RetryError(msg)
+        if len(attached) >= self.instance_limits.max_enis:
+            msg = f"EC2 refuses AttachNetworkInterface: limit of {self.instance_type}"
+            raise EniLimitError(msg)
+        self._check_addresses(len(eni.secondary))
+        if (device, card) in {(e.device, e.card) for e in attached}:
+            msg = f"EC2 refuses AttachNetworkInterface: device {device} is taken"
+            raise CloudError(msg)
+        attachment = self._put(eni, device, card)
+        self._end(lost)
+        return attachment
+
+    def delete_on_termination(self, eni_id: str, attachment_id: str) -> None:
+        """Tie an ENI to its instance's life."""
+        lost = self._begin("delete_on_termination", eni_id, attachment_id)
+        if self._eni(eni_id).attachment_id != attachment_id:
+            msg = f"EC2 refuses ModifyNetworkInterfaceAttribute: {attachment_id}"
+            raise CloudError(msg)
+        self.on_termination.add(eni_id)
+        self._end(lost)
+
+    def detach(self, attachment_id: str) -> None:
+        """Begin to detach an ENI."""
+        lost = self._begin("detach", attachment_id)
+        for eni in self.all_enis.values():
+            if eni.attachment_id == attachment_id:
+                if eni.primary:
+                    msg = "EC2 refuses DetachNetworkInterface: it is the primary ENI"
+                    raise CloudError(msg)
+                self.all_enis[eni.id] = evolve(eni, status="detaching")
+        if not self.detaching:
+            self.settle()
+        self._end(lost)
+
+    def delete_eni(self, eni_id: str) -> None:
+        """Delete an ENI."""
+        lost = self._begin("delete_eni", eni_id)
+        eni = self.all_enis.get(eni_id)
+        if eni is not None and eni.attachment_id is not None:
+            msg = f"EC2 refuses DeleteNetworkInterface: {eni_id} is currently in use"
+            raise RetryError(msg)
+        self.all_enis.pop(eni_id, None)
+        self._end(lost)
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _begin(self, call: str, *given: object) -> EniplugError | None:
+        self.calls.append((call, *given))
+        queue = self._failures.get(call)
+        if not queue:
+            return None
+        error, late = queue.pop(0)
+        if not late:
+            raise error
+        return error
+
+    def _end(self, lost: EniplugError | None) -> None:
+        if lost is not None:
+            raise lost
+
+    def _eni(self, eni_id: str) -> EniFacts:
+        if eni_id not in self.all_enis:
+            msg = f"EC2 knows no {eni_id}"
+            raise CloudError(msg)
+        return self.all_enis[eni_id]
+
+    def _check_instance(self, instance_id: str) -> None:
+        if instance_id != self.instance_id:
+            msg = f"EC2 knows no instance {instance_id}"
+            raise CloudError(msg)
+
+    def _check_addresses(self, secondary: int) -> None:
+        if secondary + 1 > self.instance_limits.ipv4_per_eni:
+            msg = f"EC2 refuses {secondary + 1} addresses on an ENI of this type"
+            raise EniLimitError(msg)
+
+    def _draw(self, subnet: str, count: int) -> tuple[IPv4Address, ...]:
+        network = self.subnets[subnet]
+        used = {
+            address
+            for eni in self.all_enis.values()
+            for address in (eni.address, *eni.secondary)
+        }
+        last = network.num_addresses - 1
+        free = (network[n] for n in range(RESERVED, last) if network[n] not in used)
+        drawn = tuple(address for _, address in zip(range(count), free, strict=False))
+        if len(drawn) < count:
+            msg = f"EC2 refuses {count} addresses: {subnet} has {len(drawn)} left"
+            raise SubnetFullError(msg)
+        return drawn
+
+    def _make(
+        self,
+        subnet: str,
+        groups: Sequence[str],
+        count: int,
+        description: str,
+        tags: Mapping[str, str],
+    ) -> EniFacts:
+        number = next(self._numbers)
+        own, *secondary = self._draw(subnet, 1 + count)
+        eni = EniFacts(
+            id=f"eni-{number:017x}",
+            mac=f"02:00:00:00:00:{number:02x}",
+            subnet=subnet,
+            subnet_cidr=self.subnets[subnet],
+            address=own,
+            secondary=tuple(secondary),
+            tags=dict(tags),
+            groups=tuple(groups),
+            description=description,
+        )
+        self.all_enis[eni.id] = eni
+        return eni
+
+    def _put(self, eni: EniFacts, device: int, card: int) -> str:
+        attachment = f"eni-attach-{next(self._numbers):017x}"
+        self.all_enis[eni.id] = evolve(
+            eni, device=device, card=card, attachment_id=attachment, status="in-use"
+        )
+        return attachment
+
+    def _free(self, eni: EniFacts) -> None:
+        self.all_enis[eni.id] = evolve(
+            eni, device=None, card=0, attachment_id=None, status="available"
+        )
+
+
+@define(eq=False, kw_only=True)
+class MemoryMetadata:
+    """The metadata service of a `MemoryCloud`'s instance.
+
+    While ``behind`` it shows what it showed last, as the real one does for a while;
+    ``error`` is raised by every question.
+    """
+
+    cloud: MemoryCloud
+    vpc: tuple[IPv4Network, ...] = (IPv4Network("10.0.0.0/16"),)
+    behind: bool = False
+    error: EniplugError | None = None
+
+    _shown: dict[str, EniFacts] = field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        """Show what is there already."""
+        self._catch_up()
+
+    def instance_id(self) -> str:
+        """Return the instance's id."""
+        self._catch_up()
+        return self.cloud.instance_id
+
+    def instance_type(self) -> str:
+        """Return the instance's type."""
+        self._catch_up()
+        return self.cloud.instance_type
+
+    def region(self) -> str:
+        """Return a region's name."""
+        self._catch_up()
+        return "us-east-1"
+
+    def zone(self) -> str:
+        """Return a zone's name."""
+        self._catch_up()
+        return "us-east-1a"
+
+    def mac(self) -> str:
+        """Return the primary ENI's MAC address."""
+        self._catch_up()
+        return next(mac for mac, eni in self._shown.items() if eni.primary)
+
+    def macs(self) -> tuple[str, ...]:
+        """Return the MAC addresses of the ENIs that are shown."""
+        self._catch_up()
+        return tuple(self._shown)
+
+    def interface_id(self, mac: str) -> str:
+        """Return an ENI's id, or ""."""
+        eni = self._eni(mac)
+        return eni.id if eni else ""
+
+    def device_number(self, mac: str) -> int | None:
+        """Return an ENI's device index, or None."""
+        eni = self._eni(mac)
+        return eni.device if eni else None
+
+    def network_card(self, mac: str) -> int:
+        """Return an ENI's card."""
+        eni = self._eni(mac)
+        return eni.card if eni else 0
+
+    def local_ipv4s(self, mac: str) -> tuple[IPv4Address, ...]:
+        """Return an ENI's addresses, its own first."""
+        eni = self._eni(mac)
+        return (eni.address, *eni.secondary) if eni else ()
+
+    def subnet_cidr(self, mac: str) -> IPv4Network | None:
+        """Return the CIDR of an ENI's subnet."""
+        eni = self._eni(mac)
+        return eni.subnet_cidr if eni else None
+
+    def vpc_cidrs(self, mac: str) -> tuple[IPv4Network, ...]:
+        """Return the VPC's CIDRs."""
+        return self.vpc if self._eni(mac) else ()
+
+    def security_groups(self, mac: str) -> tuple[str, ...]:
+        """Return the ids of an ENI's security groups."""
+        eni = self._eni(mac)
+        return eni.groups if eni else ()
+
+    def _eni(self, mac: str) -> EniFacts | None:
+        self._catch_up()
+        return self._shown.get(mac)
+
+    def _catch_up(self) -> None:
+        if self.error is not None:
+            raise self.error
+        if not self.behind:
+            self._shown = {
+                eni.mac: eni
+                for eni in self.cloud.all_enis.values()
+                if eni.attachment_id is not None
+            }

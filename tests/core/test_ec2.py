@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from eniplug.core.ec2 import Ec2, in_our_words
+from eniplug.hooks.errors import (
+    CloudError,
+    DeniedError,
+    EniLimitError,
+    EniplugError,
+    RetryError,
+    SubnetFullError,
+    ThrottledError,
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "error"),
+    [
+        ("RequestLimitExceeded", "Request limit exceeded.", ThrottledError),
+        ("Throttling", "Rate exceeded", ThrottledError),
+        ("ThrottlingException", "Rate exceeded", ThrottledError),
+        ("EC2ThrottledException", "", ThrottledError),
+        ("TooManyRequestsException", "", ThrottledError),
+        ("InsufficientFreeAddressesInSubnet", "Insufficient", SubnetFullError),
+        ("InsufficientCidrBlocks", "Not enough blocks", SubnetFullError),
+        (
+            "InvalidParameterValue",
+            "There aren't sufficient free Ipv4 addresses or prefixes",
+            SubnetFullError,
+        ),
+        ("AttachmentLimitExceeded", "Interface count 4 exceeds", EniLimitError),
+        ("PrivateIpAddressLimitExceeded", "", EniLimitError),
+        ("InvalidInterface.IpAddressLimitExceeded", "", EniLimitError),
+        ("NetworkInterfaceLimitExceeded", "", EniLimitError),
+        ("UnauthorizedOperation", "You are not authorized", DeniedError),
+        ("AccessDenied", "", DeniedError),
+        ("InvalidNetworkInterface.InUse", "", RetryError),
+        ("InvalidParameterValue", "'eni-1' is currently in use", RetryError),
+        ("InvalidParameterValue", "device index '1' is taken", CloudError),
+        ("InvalidNetworkInterfaceID.NotFound", "", CloudError),
+        ("AuthFailure", "", CloudError),
+        ("InternalError", "", CloudError),
+        ("", "", CloudError),
+    ],
+)
+def test_each_code_becomes_one_error(
+    code: str, message: str, error: type[EniplugError]
+) -> None:
+    assert type(in_our_words("AttachNetworkInterface", code, message)) is error
+
+
+def test_a_denial_names_the_action_to_grant() -> None:
+    error = in_our_words("CreateNetworkInterface", "UnauthorizedOperation", "encoded")
+
+    assert error.message.startswith("not allowed: ec2:CreateNetworkInterface")
+
+
+def test_a_refusal_keeps_ec2s_own_words() -> None:
+    error = in_our_words("AttachNetworkInterface", "AuthFailure", "clock skew")
+
+    assert error.message == (
+        "EC2 refuses AttachNetworkInterface: AuthFailure: clock skew"
+    )
+
+
+class Refusals(ThreadingHTTPServer):
+    """An EC2 that answers every call in one way, and counts the calls."""
+
+    status = 400
+    body = ""
+    asked = 0
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        server = self.server
+        assert isinstance(server, Refusals)
+        server.asked += 1
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = server.body.encode()
+        self.send_response(server.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusals]:
+    with Refusals(("127.0.0.1", 0), Handler) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        thread = Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def ec2(server: Refusals) -> Iterator[Ec2]:
+    ec2 = Ec2("us-east-1")
+    yield ec2
+    ec2.close()
+
+
+def refuse(code: str) -> str:
+    return (
+        f"<Response><Errors><Error><Code>{code}</Code><Message>no</Message></Error>"
+        "</Errors><RequestID>r</RequestID></Response>"
+    )
+
+
+def test_a_refused_call_is_tried_once(server: Refusals, ec2: Ec2) -> None:
+    server.status, server.body = 503, refuse("RequestLimitExceeded")
+
+    with pytest.raises(ThrottledError):
+        ec2.assign("eni-1", 1)
+
+    assert server.asked == 1
+
+
+def test_what_is_gone_needs_no_deleting(server: Refusals, ec2: Ec2) -> None:
+    server.body = refuse("InvalidNetworkInterfaceID.NotFound")
+    ec2.delete_eni("eni-1")
+    server.body = refuse("InvalidAttachmentID.NotFound")
+    ec2.detach("eni-attach-1")
+
+    server.body = refuse("AuthFailure")
+    with pytest.raises(CloudError, match="AuthFailure"):
+        ec2.delete_eni("eni-1")
+
+
+def test_an_answer_that_lacks_a_field_is_an_error_of_the_cloud(
+    server: Refusals, ec2: Ec2
+) -> None:
+    server.status, server.body = 200, "<R><networkInterface/></R>"
+
+    with pytest.raises(CloudError, match="cannot be read"):
+        ec2.create_eni("subnet-1", (), 1, token="t", description="", tags={})
+
+
+def test_an_ec2_that_is_not_there_is_an_error_of_the_cloud(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    ec2 = Ec2("us-east-1")
+
+    with pytest.raises(CloudError, match="no answer from EC2 to DescribeInstances"):
+        ec2.describe_instance("i-1")
+
+    ec2.close()
+
+
+def test_boto3_is_loaded_only_for_a_client() -> None:
+    code = "import sys, eniplug.core.ec2; sys.exit('boto3' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0
