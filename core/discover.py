@@ -1,0 +1,145 @@
+"""What the agent learns at start: who its node is from IMDS, the rest from EC2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv4Interface, IPv4Network
+from threading import Event
+from typing import Final
+
+import structlog
+from attrs import frozen
+
+from eniplug.core.ec2 import INSTANCE_TAG, Cloud, EniFacts, Limits
+from eniplug.core.imds import Metadata
+from eniplug.hooks.errors import CancelledError, CloudError, EniplugError
+from eniplug.hooks.objects import MAIN_TABLE
+from eniplug.hooks.values import Eni
+
+log = structlog.get_logger()
+
+NO_MANAGE_TAG: Final = "node.k8s.amazonaws.com/no_manage"
+USABLE_KINDS: Final = frozenset({"interface", "efa"})
+"""Types of ENIs whose addresses pods may have; efa-only and trunk are none."""
+
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 15.0
+
+
+@frozen(kw_only=True, hash=False)
+class Facts:
+    """The node as it was found.
+
+    ``managed`` are the ENIs whose addresses pods may have, the primary first;
+    ``unmanaged`` are set aside: they keep their place and are never touched.
+    """
+
+    instance_id: str
+    instance_type: str
+    region: str
+    zone: str
+    vpc_cidrs: tuple[IPv4Network, ...]
+    limits: Limits
+    managed: tuple[EniFacts, ...]
+    unmanaged: tuple[EniFacts, ...] = ()
+
+    @property
+    def primary(self) -> EniFacts:
+        """The ENI that the instance was born with."""
+        return self.managed[0]
+
+    @property
+    def places_lost(self) -> int:
+        """ENIs that count against the limit of card 0 and serve no pod."""
+        return sum(eni.card == 0 for eni in self.unmanaged)
+
+
+def discover(
+    metadata: Metadata,
+    connect: Callable[[str], Cloud],
+    *,
+    manage_untagged: bool = True,
+    stop: Event | None = None,
+) -> tuple[Facts, Cloud]:
+    """Ask IMDS and EC2 until both have answered.
+
+    ``connect`` makes the cloud of a region.  Waits between tries, twice as long each
+    time, and says in the log what for.  Raises CancelledError once ``stop`` is set.
+    """
+    stop = stop or Event()
+    pause = FIRST_PAUSE
+    cloud: Cloud | None = None
+    while not stop.is_set():
+        try:
+            cloud = cloud or connect(metadata.region())
+            return look(metadata, cloud, manage_untagged=manage_untagged), cloud
+        except EniplugError as error:
+            log.warning("waiting for EC2 and IMDS", error=error.message, pause=pause)
+        stop.wait(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+    msg = "stopped before EC2 and IMDS had answered"
+    raise CancelledError(msg)
+
+
+def look(metadata: Metadata, cloud: Cloud, *, manage_untagged: bool) -> Facts:
+    """Learn the node once; raises what `Metadata` and `Cloud` raise."""
+    instance_id, instance_type = metadata.instance_id(), metadata.instance_type()
+    region, zone = metadata.region(), metadata.zone()
+    vpc_cidrs = metadata.vpc_cidrs(metadata.mac())
+    limits = cloud.limits(instance_type)
+    found = cloud.enis(instance_id)
+    if not any(eni.primary for eni in found):
+        msg = f"EC2 does not show the primary ENI of {instance_id} yet"
+        raise CloudError(msg)
+    managed = [e for e in found if is_managed(e, instance_id, manage_untagged)]
+    return Facts(
+        instance_id=instance_id,
+        instance_type=instance_type,
+        region=region,
+        zone=zone,
+        vpc_cidrs=vpc_cidrs,
+        limits=limits,
+        managed=tuple(managed),
+        unmanaged=tuple(eni for eni in found if eni not in managed),
+    )
+
+
+def is_managed(eni: EniFacts, instance_id: str, manage_untagged: bool) -> bool:
+    """Tell whether pods may have an ENI's addresses, by AWS's rules.
+
+    The primary ENI always; of the others those on card 0 that stay and that no tag
+    sets aside.
+    """
+    if eni.primary:
+        return True
+    if eni.card != 0 or eni.kind not in USABLE_KINDS or eni.status == "detaching":
+        return False
+    if NO_MANAGE_TAG in eni.tags:
+        return eni.tags[NO_MANAGE_TAG] != "true"
+    return manage_untagged or eni.tags.get(INSTANCE_TAG) == instance_id
+
+
+def eni_of(facts: EniFacts, link: str, mark: int) -> Eni:
+    """Make the value that plugins see; ``link`` is its name on the node.
+
+    Its table is the one that the AWS VPC CNI would use, its gateway the subnet's first
+    address (VPC user guide, "Subnet CIDR blocks").
+    """
+    device = facts.device or 0
+    if facts.card:
+        table = 10000 + 100 * facts.card + device
+    else:
+        table = device + 1 if device else MAIN_TABLE
+    own = IPv4Interface(f"{facts.address}/{facts.subnet_cidr.prefixlen}")
+    return Eni(
+        id=facts.id,
+        link=link,
+        mac=facts.mac,
+        device=device,
+        card=facts.card,
+        mark=mark,
+        table=table,
+        addresses=(own,),
+        gateways=(facts.subnet_cidr.network_address + 1,),
+        subnet=facts.subnet,
+    )

@@ -1,0 +1,240 @@
+"""The instance metadata service (IMDSv2) as this program needs it.
+
+EC2 user guide, "Instance metadata categories" and "Use IMDSv2": a session token first,
+then plain text under ``/latest/meta-data/``.  A key that has nothing to say is a 404;
+here it is empty.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address, IPv4Network
+from typing import Final, Protocol, TypeVar
+
+import urllib3
+
+from eniplug.hooks.errors import CloudError
+
+ENDPOINT: Final = "http://169.254.169.254"
+ENDPOINT_VARIABLE: Final = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
+
+TOKEN_TTL: Final = 21600
+"""Seconds that a session token lasts; the service allows no more."""
+
+TOKEN_MARGIN: Final = 60.0
+"""Seconds before its end at which a token is replaced."""
+
+OK: Final = 200
+UNAUTHORIZED: Final = 401
+NOT_FOUND: Final = 404
+
+
+T = TypeVar("T")
+
+
+class Metadata(Protocol):
+    """What this node asks of the metadata service; all but the first five by MAC.
+
+    Each method raises CloudError when there is no answer, the first five also when
+    the answer is empty.
+    """
+
+    def instance_id(self) -> str:
+        """Return the instance's id."""
+        ...
+
+    def instance_type(self) -> str:
+        """Return the instance's type."""
+        ...
+
+    def region(self) -> str:
+        """Return the region's name."""
+        ...
+
+    def zone(self) -> str:
+        """Return the availability zone's name."""
+        ...
+
+    def mac(self) -> str:
+        """Return the primary ENI's MAC address."""
+        ...
+
+    def macs(self) -> tuple[str, ...]:
+        """Return the MAC addresses of the ENIs that the service knows."""
+        ...
+
+    def interface_id(self, mac: str) -> str:
+        """Return an ENI's id; empty if the service does not know it."""
+        ...
+
+    def device_number(self, mac: str) -> int | None:
+        """Return an ENI's device index, None if the service does not know it."""
+        ...
+
+    def network_card(self, mac: str) -> int:
+        """Return the index of an ENI's network card; 0 is not told."""
+        ...
+
+    def local_ipv4s(self, mac: str) -> tuple[IPv4Address, ...]:
+        """Return an ENI's addresses, its own first."""
+        ...
+
+    def subnet_cidr(self, mac: str) -> IPv4Network | None:
+        """Return the CIDR of an ENI's subnet."""
+        ...
+
+    def vpc_cidrs(self, mac: str) -> tuple[IPv4Network, ...]:
+        """Return the CIDRs of an ENI's VPC."""
+        ...
+
+    def security_groups(self, mac: str) -> tuple[str, ...]:
+        """Return the ids of an ENI's security groups."""
+        ...
+
+
+class Imds:
+    """`Metadata` over HTTP, at the standard address unless the environment names one.
+
+    ``clock`` gives seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._root = (environ.get(ENDPOINT_VARIABLE) or ENDPOINT).rstrip("/")
+        self._clock = clock
+        self._http = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=1.0, read=2.0), retries=False
+        )
+        self._token = ""
+        self._token_until = float("-inf")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.clear()
+
+    def instance_id(self) -> str:
+        """Return the instance's id."""
+        return self._needed("instance-id")
+
+    def instance_type(self) -> str:
+        """Return the instance's type."""
+        return self._needed("instance-type")
+
+    def region(self) -> str:
+        """Return the region's name."""
+        return self._needed("placement/region")
+
+    def zone(self) -> str:
+        """Return the availability zone's name."""
+        return self._needed("placement/availability-zone")
+
+    def mac(self) -> str:
+        """Return the primary ENI's MAC address."""
+        return self._needed("mac").lower()
+
+    def macs(self) -> tuple[str, ...]:
+        """Return the MAC addresses of the ENIs that the service knows."""
+        lines = self._lines("network/interfaces/macs/")
+        return tuple(line.rstrip("/").lower() for line in lines)
+
+    def interface_id(self, mac: str) -> str:
+        """Return an ENI's id; empty if the service does not know it."""
+        return self._get(_of(mac, "interface-id"))
+
+    def device_number(self, mac: str) -> int | None:
+        """Return an ENI's device index, None if the service does not know it."""
+        return self._number(_of(mac, "device-number"))
+
+    def network_card(self, mac: str) -> int:
+        """Return the index of an ENI's network card; 0 is not told."""
+        return self._number(_of(mac, "network-card")) or 0
+
+    def local_ipv4s(self, mac: str) -> tuple[IPv4Address, ...]:
+        """Return an ENI's addresses, its own first."""
+        return self._each(_of(mac, "local-ipv4s"), IPv4Address)
+
+    def subnet_cidr(self, mac: str) -> IPv4Network | None:
+        """Return the CIDR of an ENI's subnet."""
+        cidrs = self._each(_of(mac, "subnet-ipv4-cidr-block"), IPv4Network)
+        return cidrs[0] if cidrs else None
+
+    def vpc_cidrs(self, mac: str) -> tuple[IPv4Network, ...]:
+        """Return the CIDRs of an ENI's VPC."""
+        return self._each(_of(mac, "vpc-ipv4-cidr-blocks"), IPv4Network)
+
+    def security_groups(self, mac: str) -> tuple[str, ...]:
+        """Return the ids of an ENI's security groups."""
+        return self._lines(_of(mac, "security-group-ids"))
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _needed(self, path: str) -> str:
+        text = self._get(path)
+        if not text:
+            msg = f"IMDS has no {path}"
+            raise CloudError(msg)
+        return text
+
+    def _lines(self, path: str) -> tuple[str, ...]:
+        return tuple(self._get(path).split())
+
+    def _number(self, path: str) -> int | None:
+        numbers = self._each(path, int)
+        return numbers[0] if numbers else None
+
+    def _each(self, path: str, parse: Callable[[str], T]) -> tuple[T, ...]:
+        lines = self._lines(path)
+        try:
+            return tuple(parse(line) for line in lines)
+        except ValueError as error:
+            msg = f"IMDS says nonsense at {path}: {error}"
+            raise CloudError(msg) from error
+
+    def _get(self, path: str) -> str:
+        """Read one key; "" if it is not there."""
+        status, text = self._ask(path)
+        if status == UNAUTHORIZED:
+            # The service forgets tokens when the instance was stopped meanwhile.
+            self._token_until = float("-inf")
+            status, text = self._ask(path)
+        if status == NOT_FOUND:
+            return ""
+        if status != OK:
+            msg = f"IMDS answers {status} to {path}"
+            raise CloudError(msg)
+        return text
+
+    def _ask(self, path: str) -> tuple[int, str]:
+        headers = {"X-aws-ec2-metadata-token": self._session()}
+        return self._send("GET", f"/latest/meta-data/{path}", headers)
+
+    def _session(self) -> str:
+        if self._clock() >= self._token_until:
+            asked = self._clock()
+            headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_TTL)}
+            status, text = self._send("PUT", "/latest/api/token", headers)
+            if status != OK:
+                msg = f"IMDS gives no token: {status}"
+                raise CloudError(msg, "the instance's metadata options must allow it")
+            self._token = text
+            self._token_until = asked + TOKEN_TTL - TOKEN_MARGIN
+        return self._token
+
+    def _send(
+        self, method: str, path: str, headers: Mapping[str, str]
+    ) -> tuple[int, str]:
+        try:
+            answer = self._http.request(method, self._root + path, headers=headers)
+        except urllib3.exceptions.HTTPError as error:
+            msg = f"no answer from IMDS at {self._root}: {error}"
+            raise CloudError(msg) from error
+        return answer.status, answer.data.decode("utf-8", "replace").strip()
+
+
+def _of(mac: str, key: str) -> str:
+    return f"network/interfaces/macs/{mac}/{key}"
