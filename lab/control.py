@@ -1,6 +1,6 @@
 """Commands to a lab's supervisor: one line of JSON each way over a unix socket.
 
-A request is ``{"do": NAME, ...arguments}``, an answer ``{"answer": ...}`` or
+A request is ``{"command": NAME, ...arguments}``, an answer ``{"answer": ...}`` or
 ``{"error": {"message", "remedy"}}``.
 """
 
@@ -49,7 +49,7 @@ class Server(ThreadingUnixStreamServer):
         """Carry out one request; never raises."""
         try:
             request = json.loads(line)
-            command = self._commands[request.pop("do")]
+            command = self._commands[request.pop("command")]
             return {"answer": command(**request)}
         except LabError as error:
             return {"error": {"message": error.message, "remedy": error.remedy}}
@@ -82,9 +82,9 @@ class Client:
             raise
         self._lines = self._socket.makefile("rb")
 
-    def ask(self, do: str, **arguments: Any) -> Any:
+    def ask(self, command: str, **arguments: Any) -> Any:
         """Have the supervisor do something; return its answer or raise its LabError."""
-        request = json.dumps({"do": do, **arguments}).encode()
+        request = json.dumps({"command": command, **arguments}).encode()
         self._socket.sendall(request + b"\n")
         line = self._lines.readline()
         if not line:
@@ -94,10 +94,6 @@ class Client:
         if "error" in answer:
             raise LabError(**answer["error"])
         return answer["answer"]
-
-    def outlive(self) -> None:
-        """Wait until the supervisor is gone, and its end of the connection with it."""
-        self._lines.read()
 
     def close(self) -> None:
         """Hang up."""

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
-
-from attrs import frozen
 
 from eniplug.lab import netns, tools
 from eniplug.lab.errors import LabError
+from eniplug.lab.facts import EniFacts, Network
 from eniplug.lab.names import Names
 
 MTU = 9001
@@ -77,34 +76,13 @@ table ip igw {
 """
 
 
-@frozen(kw_only=True)
-class Port:
-    """What the fabric needs to know of an attached ENI.
-
-    ``prefixes`` are all its addresses and prefixes, single addresses in full length.
-    """
-
-    eni: str
-    guest: str
-    mac: str
-    primary: IPv4Address
-    subnet: IPv4Network
-    prefixes: frozenset[IPv4Network | IPv6Network]
-    source_check: bool = True
-
-    @property
-    def link(self) -> str:
-        """The router's end (a link's name has at most 15 characters)."""
-        return "e-" + self.eni.removeprefix("eni-")[:13]
-
-
 class Fabric:
     """The VPC's router, and the ENIs that are plugged into it."""
 
     def __init__(self, names: Names) -> None:
         netns.create(names.vpc)
         self.inside = netns.Inside(names.vpc)
-        self._ports: dict[str, Port] = {}
+        self._plugged: dict[str, EniFacts] = {}
         self._public: dict[IPv4Address, IPv4Address] = {}
         self.inside.call(self._begin)
 
@@ -126,7 +104,7 @@ class Fabric:
         # Host scope keeps it out of the kernel's choice of a source for ICMP errors.
         tools.ip([f"addr add {IMDS}/32 dev lo scope host", f"addr add {EC2}/32 dev lo"])
 
-    def add_vpc(self, cidrs: Iterable[IPv4Network | IPv6Network]) -> None:
+    def add_vpc(self, cidrs: Iterable[Network]) -> None:
         """Take the VPC's ranges: what nobody holds in them leaves by no gateway."""
         lines = [f"route replace unreachable {cidr} metric 4096" for cidr in cidrs]
         self.inside.call(tools.ip, lines)
@@ -135,71 +113,71 @@ class Fabric:
         """Be a subnet's gateway, which has its first address."""
         self.inside.call(tools.ip, [f"addr replace {subnet[1]}/32 dev lo"])
 
-    def plug(self, port: Port, namespace: str) -> None:
+    def plug(self, eni: EniFacts, namespace: str) -> None:
         """Let an ENI appear in a node: with name, MAC and MTU, and down."""
-        self.inside.call(self._plug, port, namespace)
+        self.inside.call(self._plug, eni, namespace)
 
-    def _plug(self, port: Port, namespace: str) -> None:
-        if port.eni in self._ports:
+    def _plug(self, eni: EniFacts, namespace: str) -> None:
+        if eni.id in self._plugged:
             return
-        link = port.link
-        elements = [f'add element inet vpc mac {{ "{link}" . {port.mac} }}']
-        if port.source_check:
+        link = link_of(eni)
+        elements = [f'add element inet vpc mac {{ "{link}" . {eni.mac} }}']
+        if eni.source_check:
             elements.append(f'add element inet vpc check {{ "{link}" }}')
         tools.nft("\n".join(elements))
         one = f"mtu {MTU} numtxqueues 1 numrxqueues 1"
-        peer = f"name {port.guest} {one} address {port.mac} netns {namespace}"
+        peer = f"name {guest_link(eni)} {one} address {eni.mac} netns {namespace}"
         try:
             tools.ip([f"link add {link} {one} type veth peer {peer}"])
             netns.write({f"ipv4/neigh/{link}/proxy_delay": 0})
             tools.ip(
                 [
                     f"link set {link} up",
-                    f"neigh add {port.primary} lladdr {port.mac} dev {link}",
-                    *_router6(port),
-                    *(_route("add", port, prefix) for prefix in sorted_(port)),
+                    f"neigh add {eni.primary} lladdr {eni.mac} dev {link}",
+                    *_router6(eni),
+                    *(_route("add", eni, prefix) for prefix in primary_first(eni)),
                 ]
             )
         except LabError:
-            self._withdraw(port)
+            self._withdraw(eni)
             raise
-        self._ports[port.eni] = port
+        self._plugged[eni.id] = eni
 
-    def change(self, port: Port) -> None:
+    def change(self, eni: EniFacts) -> None:
         """Follow EC2: other addresses, or the source check switched."""
-        self.inside.call(self._change, port)
+        self.inside.call(self._change, eni)
 
-    def _change(self, port: Port) -> None:
-        old = self._ports.get(port.eni)
+    def _change(self, eni: EniFacts) -> None:
+        old = self._plugged.get(eni.id)
         if old is None:
             return
-        gone, new = old.prefixes - port.prefixes, port.prefixes - old.prefixes
+        gone, new = old.networks - eni.networks, eni.networks - old.networks
         tools.ip(
             [
-                *(_route("del", port, prefix) for prefix in gone),
-                *(_route("add", port, prefix) for prefix in new),
+                *(_route("del", eni, prefix) for prefix in gone),
+                *(_route("add", eni, prefix) for prefix in new),
             ]
         )
-        if old.source_check != port.source_check:
-            verb = "add" if port.source_check else "delete"
-            tools.nft(f'{verb} element inet vpc check {{ "{port.link}" }}')
-        self._ports[port.eni] = port
+        if old.source_check != eni.source_check:
+            verb = "add" if eni.source_check else "delete"
+            tools.nft(f'{verb} element inet vpc check {{ "{link_of(eni)}" }}')
+        self._plugged[eni.id] = eni
 
-    def unplug(self, eni: str) -> None:
+    def unplug(self, eni_id: str) -> None:
         """Take an ENI out of its node; one that is not there is fine."""
-        self.inside.call(self._unplug, eni)
+        self.inside.call(self._unplug, eni_id)
 
-    def _unplug(self, eni: str) -> None:
-        port = self._ports.pop(eni, None)
-        if port is not None:
-            self._withdraw(port)
+    def _unplug(self, eni_id: str) -> None:
+        eni = self._plugged.pop(eni_id, None)
+        if eni is not None:
+            self._withdraw(eni)
 
-    def _withdraw(self, port: Port) -> None:
+    def _withdraw(self, eni: EniFacts) -> None:
         with suppress(LabError):  # never made, or gone with its node's namespace
-            tools.ip([f"link del {port.link}"])
-        elements = [f'delete element inet vpc mac {{ "{port.link}" . {port.mac} }}']
-        if port.source_check:
-            elements.append(f'delete element inet vpc check {{ "{port.link}" }}')
+            tools.ip([f"link del {link_of(eni)}"])
+        elements = [f'delete element inet vpc mac {{ "{link_of(eni)}" . {eni.mac} }}']
+        if eni.source_check:
+            elements.append(f'delete element inet vpc check {{ "{link_of(eni)}" }}')
         tools.nft("\n".join(elements))
 
     def publish(self, public: Mapping[IPv4Address, IPv4Address]) -> None:
@@ -232,25 +210,35 @@ class Fabric:
         self.inside.close()
 
 
+def link_of(eni: EniFacts) -> str:
+    """Return the router's end of an ENI (a link's name has at most 15 characters)."""
+    return "e-" + eni.id.removeprefix("eni-")[:13]
+
+
+def guest_link(eni: EniFacts) -> str:
+    """Return the guest's end: ens5 is the primary ENI, ens6 that of device 1."""
+    return f"ens{5 + eni.device + 20 * eni.card}"
+
+
 def six() -> bool:
     """Tell whether this kernel has IPv6."""
     return Path("/proc/sys/net/ipv6").is_dir()
 
 
-def sorted_(port: Port) -> list[IPv4Network | IPv6Network]:
+def primary_first(eni: EniFacts) -> list[Network]:
     """Return the primary address first: the others' routes lead over it."""
-    first = ip_network(port.primary)
-    return sorted(port.prefixes, key=lambda prefix: (prefix != first, str(prefix)))
+    first = ip_network(eni.primary)
+    return sorted(eni.networks, key=lambda prefix: (prefix != first, str(prefix)))
 
 
-def _router6(port: Port) -> Iterator[str]:
+def _router6(eni: EniFacts) -> Iterator[str]:
     if six():
-        yield f"addr add {GATEWAY6}/128 dev {port.link} nodad"
-        yield f"neigh add {_GUEST6} lladdr {port.mac} dev {port.link}"
+        yield f"addr add {GATEWAY6}/128 dev {link_of(eni)} nodad"
+        yield f"neigh add {_GUEST6} lladdr {eni.mac} dev {link_of(eni)}"
 
 
-def _route(verb: str, port: Port, prefix: IPv4Network | IPv6Network) -> str:
-    if prefix == ip_network(port.primary):
-        return f"route {verb} {prefix} dev {port.link} scope link"
-    via = f"{port.primary}" if prefix.version == 4 else _GUEST6  # noqa: PLR2004
-    return f"route {verb} {prefix} via {via} dev {port.link} onlink"
+def _route(verb: str, eni: EniFacts, prefix: Network) -> str:
+    if prefix == ip_network(eni.primary):
+        return f"route {verb} {prefix} dev {link_of(eni)} scope link"
+    via = f"{eni.primary}" if prefix.version == 4 else _GUEST6  # noqa: PLR2004
+    return f"route {verb} {prefix} via {via} dev {link_of(eni)} onlink"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -30,7 +31,7 @@ _PLUGINS = (Path("/usr/lib/cni"), Path("/usr/libexec/cni"))
 
 READY_WITHIN = 30.0
 STOP_WITHIN = 5.0
-_TAIL = 12
+_TAIL = 30
 
 
 class Node:
@@ -104,9 +105,8 @@ class Node:
         with self._lock:
             if self.agent is not None:
                 msg = f"the agent of node {self.number} runs already"
-                raise LabError(
-                    msg, f"stop it first: eniplug lab agent stop {self.number}"
-                )
+                remedy = f"stop it first: eniplug lab agent stop {self.number}"
+                raise LabError(msg, remedy)
             self._agent = self.inside.call(self._spawn)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
@@ -131,16 +131,14 @@ class Node:
             if self.agent is None:
                 self._fail(f"the agent of node {self.number} {self.condition}")
             if time.monotonic() > deadline:
-                self._fail(
-                    f"the agent of node {self.number} is not ready in {within} s"
-                )
+                self._fail(f"node {self.number}'s agent is not ready in {within} s")
             time.sleep(0.02)
 
     def _fail(self, what: str) -> None:
         lines = self.log.read_text(errors="replace").splitlines()[-_TAIL:]
-        raise LabError("\n".join((what, *lines)), f"its whole log: {self.log}")
+        raise LabError("\n".join((what, *lines)), "the end of its log is above")
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int, within: float = STOP_WITHIN) -> None:
         """Send the agent a signal; wait for its end, and kill it if it takes long."""
         with self._lock:
             agent = self._agent
@@ -148,13 +146,14 @@ class Node:
                 return
             agent.send_signal(number)
             try:
-                agent.wait(STOP_WITHIN)
+                agent.wait(within)
             except subprocess.TimeoutExpired:
                 agent.kill()
                 agent.wait(STOP_WITHIN)
 
     def close(self) -> None:
-        """Give up the namespaces, which end with their last user."""
+        """End the agent and give up the namespaces, which end with their last user."""
+        self.signal(signal.SIGKILL)
         self.inside.close()
         os.close(self.view)
 

@@ -21,6 +21,9 @@ from eniplug.lab import netns
 from eniplug.lab.errors import LabError
 from eniplug.lab.names import Names
 
+DOWN_WITHIN = 30.0
+"""Seconds that a lab may take to go down; then it is killed and swept."""
+
 _GONE_WITHIN = 5.0
 
 
@@ -49,22 +52,41 @@ def claim(names: Names) -> int:
         os.close(fd)  # the last holder removed it between our open and our lock
 
 
+def release(names: Names, held: int) -> None:
+    """Give the name up, and with it the lab's directory."""
+    names.run.rmdir()
+    os.close(held)
+
+
+def clear(names: Names) -> list[str]:
+    """Remove whatever a lab has left; raises LabError while it is up."""
+    held = claim(names)
+    said = sweep(names)
+    release(names, held)
+    return said
+
+
 def _inode(fd: int) -> tuple[int, int]:
     found = os.fstat(fd)
     return found.st_dev, found.st_ino
 
 
 def sweep(names: Names) -> list[str]:
-    """Remove all that bears the lab's name; return what that was.
+    """Remove all that bears the lab's name but its directory; return what that was.
 
-    Only for who holds the name.  Processes are told by the namespace that they are in:
-    whatever runs in a lab's namespace is the lab's, and nothing else is touched.
+    Only for who holds the name, whose lock is on that directory.  Processes are told
+    by the namespace that they are in: whatever runs in a lab's namespace is the lab's,
+    and nothing else is touched.
     """
     spaces = [space for space in netns.names() if names.owns(space)]
     ended = [f"process {pid}" for space in spaces for pid in _end(space)]
     for space in spaces:
         netns.remove(space)
-    shutil.rmtree(names.run, ignore_errors=True)
+    for path in names.run.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     return [*ended, *(f"namespace {space}" for space in spaces)]
 
 
@@ -103,17 +125,29 @@ def remember(names: Names) -> None:
     (names.run / "supervisor").write_text(f"{pid} {_started(pid)}\n")
 
 
-def kill_holder(names: Names) -> None:
-    """Kill the process that holds the lab, if it is still the one that was noted."""
-    with suppress(OSError, ValueError):
+def end_holder(names: Names, within: float = DOWN_WITHIN) -> bool:
+    """Ask the process that holds the lab to take it down, and wait for its end.
+
+    It is killed when it takes too long.  Returns False when it is not there, or the
+    process of that number is not the one that was noted.
+    """
+    try:
         pid, started = (names.run / "supervisor").read_text().split()
         fd = os.pidfd_open(int(pid))
-        try:
-            if _started(int(pid)) == started:
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
-                select.select([fd], [], [], _GONE_WITHIN)
-        finally:
-            os.close(fd)
+    except (OSError, ValueError):
+        return False
+    try:
+        if _started(int(pid)) != started:
+            return False
+        signal.pidfd_send_signal(fd, signal.SIGTERM)
+        if not select.select([fd], [], [], within)[0]:
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+            select.select([fd], [], [], _GONE_WITHIN)
+    except OSError:  # it ended meanwhile
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def _started(pid: int) -> str:

@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 
 import pytest
 from attrs import evolve, frozen
 
 from eniplug.lab import netns, tools
-from eniplug.lab.fabric import Fabric, Port
+from eniplug.lab.fabric import Fabric, guest_link
+from eniplug.lab.facts import EniFacts
 from eniplug.lab.names import Names
-from eniplug.lab.sweep import sweep
+from eniplug.lab.sweep import clear
 
 pytestmark = pytest.mark.root
 
@@ -18,16 +19,17 @@ NAMES = Names("lf-fabric")
 SUBNET = IPv4Network("10.0.1.0/24")
 
 
-def port(node: int, device: int = 0, *more: str) -> Port:
-    """An ENI of a node, 10.0.1.<node><device>, with further addresses."""
-    primary = IPv4Address(f"10.0.1.{10 * node + device}")
-    return Port(
-        eni=f"eni-0{node}{device}4567890abcdef",
-        guest=f"ens{5 + device}",
+def eni(node: int, device: int = 0, *prefixes: str) -> EniFacts:
+    """An ENI of a node with address 10.0.1.<node><device>."""
+    return EniFacts(
+        id=f"eni-0{node}{device}4567890abcdef",
         mac=f"02:00:00:00:0{node}:0{device}",
-        primary=primary,
-        subnet=SUBNET,
-        prefixes=frozenset({ip_network(primary), *map(ip_network, more)}),
+        subnet="subnet-1",
+        cidr=SUBNET,
+        cidr6=None,
+        addresses=(IPv4Address(f"10.0.1.{10 * node + device}"),),
+        prefixes=tuple(map(IPv4Network, prefixes)),
+        device=device,
     )
 
 
@@ -43,11 +45,11 @@ def start_node(number: int) -> netns.Inside:
     return netns.Inside(NAMES.node(number))
 
 
-def boot(inside: netns.Inside, mine: Port) -> None:
+def boot(inside: netns.Inside, mine: EniFacts) -> None:
     lines = [
-        f"link set {mine.guest} up",
-        f"addr add {mine.primary}/24 dev {mine.guest}",
-        f"route replace default via {SUBNET[1]} dev {mine.guest}",
+        f"link set {guest_link(mine)} up",
+        f"addr add {mine.primary}/24 dev {guest_link(mine)}",
+        f"route replace default via {SUBNET[1]} dev {guest_link(mine)}",
     ]
     inside.call(tools.ip, lines)
 
@@ -55,14 +57,14 @@ def boot(inside: netns.Inside, mine: Port) -> None:
 @pytest.fixture
 def vpc() -> Iterator[Vpc]:
     """Two nodes with an ENI each; node 2's holds 10.0.1.200 and a /28 besides."""
-    sweep(NAMES)
+    clear(NAMES)
     fabric = Fabric(NAMES)
     nodes: list[netns.Inside] = []
     try:
         fabric.add_vpc([ip_network("10.0.0.0/16")])
         fabric.add_subnet(SUBNET)
         nodes = [start_node(1), start_node(2)]
-        ports = [port(1), port(2, 0, "10.0.1.200", "10.0.1.208/28")]
+        ports = [eni(1), eni(2, 0, "10.0.1.200/32", "10.0.1.208/28")]
         for number, (inside, mine) in enumerate(zip(nodes, ports, strict=True), 1):
             fabric.plug(mine, NAMES.node(number))
             boot(inside, mine)
@@ -71,7 +73,7 @@ def vpc() -> Iterator[Vpc]:
         for inside in nodes:
             inside.close()
         fabric.close()
-        sweep(NAMES)
+        clear(NAMES)
 
 
 def ping(inside: netns.Inside, to: str, *options: str) -> bool:
@@ -88,7 +90,7 @@ def test_nodes_reach_each_other_with_9001_byte_packets(vpc: Vpc) -> None:
 
 
 def test_an_eni_appears_with_its_name_mac_and_mtu_and_down(vpc: Vpc) -> None:
-    vpc.fabric.plug(port(1, 1), NAMES.node(1))
+    vpc.fabric.plug(eni(1, 1), NAMES.node(1))
 
     shown = vpc.one.call(subprocess.check_output, ["ip", "link", "show", "ens6"])
     assert b"02:00:00:00:01:01" in shown
@@ -114,7 +116,7 @@ def test_an_unassigned_address_is_cut_off(vpc: Vpc) -> None:
     vpc.two.call(tools.ip, ["addr add 10.0.1.200/32 dev lo"])
     before = ping(vpc.one, "10.0.1.200")
 
-    vpc.fabric.change(port(2))
+    vpc.fabric.change(eni(2))
 
     assert (before, ping(vpc.one, "10.0.1.200")) == (True, False)
 
@@ -130,7 +132,7 @@ def test_a_source_that_the_eni_does_not_hold_is_dropped_and_counted(vpc: Vpc) ->
 
 
 def test_another_enis_address_of_the_same_node_is_a_spoofed_source(vpc: Vpc) -> None:
-    vpc.fabric.plug(port(1, 1), NAMES.node(1))
+    vpc.fabric.plug(eni(1, 1), NAMES.node(1))
     vpc.one.call(tools.ip, ["addr add 10.0.1.11/32 dev lo"])
     before = vpc.fabric.counters()["spoofed_source"]
 
@@ -141,7 +143,7 @@ def test_another_enis_address_of_the_same_node_is_a_spoofed_source(vpc: Vpc) -> 
 
 def test_without_the_source_check_a_foreign_source_passes(vpc: Vpc) -> None:
     vpc.one.call(tools.ip, ["addr add 10.0.1.99/32 dev lo"])
-    vpc.fabric.change(evolve(port(1), source_check=False))
+    vpc.fabric.change(evolve(eni(1), source_check=False))
 
     ping(vpc.one, "10.0.1.20", "-I", "10.0.1.99")
 
@@ -158,9 +160,9 @@ def test_a_frame_with_a_foreign_mac_is_dropped_and_counted(vpc: Vpc) -> None:
 
 
 def test_an_unplugged_eni_leaves_node_and_router(vpc: Vpc) -> None:
-    vpc.fabric.plug(port(1, 1), NAMES.node(1))
-    vpc.fabric.unplug(port(1, 1).eni)
-    vpc.fabric.unplug(port(1, 1).eni)
+    vpc.fabric.plug(eni(1, 1), NAMES.node(1))
+    vpc.fabric.unplug(eni(1, 1).id)
+    vpc.fabric.unplug(eni(1, 1).id)
 
     links = vpc.one.call(subprocess.check_output, ["ip", "-o", "link"]).decode()
     routes = vpc.fabric.inside.call(subprocess.check_output, ["ip", "route"]).decode()
@@ -169,7 +171,7 @@ def test_an_unplugged_eni_leaves_node_and_router(vpc: Vpc) -> None:
 
 
 def test_plugging_twice_changes_nothing(vpc: Vpc) -> None:
-    vpc.fabric.plug(port(1), NAMES.node(1))
+    vpc.fabric.plug(eni(1), NAMES.node(1))
 
     assert ping(vpc.one, "10.0.1.20")
 
@@ -177,10 +179,9 @@ def test_plugging_twice_changes_nothing(vpc: Vpc) -> None:
 def test_a_second_range_of_the_vpc_is_reachable(vpc: Vpc) -> None:
     subnet = IPv4Network("100.64.2.0/24")
     second = evolve(
-        port(2, 1),
-        primary=IPv4Address("100.64.2.9"),
-        subnet=subnet,
-        prefixes=frozenset({ip_network("100.64.2.9")}),
+        eni(2, 1),
+        cidr=subnet,
+        addresses=(IPv4Address("100.64.2.9"),),
     )
     vpc.fabric.add_vpc([ip_network("100.64.0.0/16")])
     vpc.fabric.add_subnet(subnet)
@@ -197,9 +198,7 @@ def test_a_second_range_of_the_vpc_is_reachable(vpc: Vpc) -> None:
 def test_ipv6_prefixes_are_routed_and_checked(vpc: Vpc) -> None:
     for number, inside in ((1, vpc.one), (2, vpc.two)):
         address = f"2001:db8:1::{number}"
-        six = ip_network(address)
-        known = port(number)
-        vpc.fabric.change(evolve(known, prefixes=known.prefixes | {six}))
+        vpc.fabric.change(evolve(eni(number), addresses6=(IPv6Address(address),)))
         lines = [
             f"addr add {address}/128 dev ens5 nodad",
             "route add fe80:ec2::1 dev ens5",

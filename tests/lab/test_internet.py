@@ -9,10 +9,11 @@ import pytest
 from attrs import frozen
 
 from eniplug.lab import netns, tools
-from eniplug.lab.fabric import Fabric, Port
+from eniplug.lab.fabric import Fabric
+from eniplug.lab.facts import EniFacts
 from eniplug.lab.internet import ADDRESS, Internet
 from eniplug.lab.names import Names
-from eniplug.lab.sweep import sweep
+from eniplug.lab.sweep import clear
 
 pytestmark = pytest.mark.root
 
@@ -29,25 +30,25 @@ class World:
 @pytest.fixture
 def world() -> Iterator[World]:
     """A node with a public address, and the internet."""
-    sweep(NAMES)
+    clear(NAMES)
     fabric = Fabric(NAMES)
     internet = Internet(NAMES, fabric)
     netns.create(NAMES.node(1))
     node = netns.Inside(NAMES.node(1))
     subnet = IPv4Network("10.0.1.0/24")
-    held = frozenset({ip_network(PRIVATE), ip_network("10.0.1.200")})
-    port = Port(
-        eni="eni-01",
-        guest="ens5",
+    eni = EniFacts(
+        id="eni-01",
         mac="02:00:00:00:00:01",
-        primary=PRIVATE,
-        subnet=subnet,
-        prefixes=held,
+        subnet="subnet-1",
+        cidr=subnet,
+        cidr6=None,
+        addresses=(PRIVATE, IPv4Address("10.0.1.200")),
+        device=0,
     )
     try:
         fabric.add_vpc([ip_network("10.0.0.0/16")])
         fabric.add_subnet(subnet)
-        fabric.plug(port, NAMES.node(1))
+        fabric.plug(eni, NAMES.node(1))
         fabric.publish({PRIVATE: PUBLIC})
         boot = [f"addr add {PRIVATE}/24 dev ens5", "addr add 10.0.1.200/32 dev lo"]
         way = ["route add default via 10.0.1.1 dev ens5"]
@@ -57,7 +58,7 @@ def world() -> Iterator[World]:
         node.close()
         internet.close()
         fabric.close()
-        sweep(NAMES)
+        clear(NAMES)
 
 
 def fetch(source: str = "") -> str:

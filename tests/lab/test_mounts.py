@@ -9,7 +9,7 @@ import pytest
 from eniplug.lab import netns
 from eniplug.lab.mounts import OWN, node_view
 from eniplug.lab.names import Names
-from eniplug.lab.sweep import sweep
+from eniplug.lab.sweep import clear
 
 pytestmark = pytest.mark.root
 
@@ -19,7 +19,7 @@ FILES = [directory / "lf-file" for directory in (*OWN, Path("/run/eniplug"))]
 
 @pytest.fixture
 def node() -> Iterator[netns.Inside]:
-    sweep(NAMES)
+    clear(NAMES)
     netns.create(NAMES.node(1))
     view = node_view(NAMES.node(1))
     inside = netns.Inside(NAMES.node(1), view)
@@ -28,7 +28,7 @@ def node() -> Iterator[netns.Inside]:
     finally:
         inside.close()
         os.close(view)
-        sweep(NAMES)
+        clear(NAMES)
 
 
 @pytest.mark.smoke
@@ -91,7 +91,7 @@ def test_directories_that_were_shared_are_the_machines() -> None:
     finally:
         inside.close()
         os.close(view)
-        sweep(NAMES)
+        clear(NAMES)
 
 
 def test_conflist_directories_are_roots_and_closed_to_others(
