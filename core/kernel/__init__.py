@@ -1,1 +1,226 @@
-"""Objects to netlink and back."""
+"""Objects to netlink and back: everything that changes the kernel's network state.
+
+A declaration is applied in a few batches (the node's links, the pod's side, the rest
+of the node's), undone when one of them is refused, compared at CHECK and taken away at
+DEL.  No process is started and no descriptor of a pod's namespace is kept.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+from eniplug.core.kernel import graves
+from eniplug.core.kernel.changes import Changes, removal, vanishes
+from eniplug.core.kernel.compare import Difference, differences
+from eniplug.core.kernel.decode import LinkInfo
+from eniplug.core.kernel.lock import FairLock
+from eniplug.core.kernel.namespace import Namespace
+from eniplug.core.kernel.netlink import Message, Socket
+from eniplug.core.kernel.pairs import Pairs
+from eniplug.core.kernel.settle import settle
+from eniplug.hooks import HOST, POD, LinkState, NftTable, Object, Sysctl, Veth
+from eniplug.hooks.errors import KernelError, NetnsError
+from eniplug.hooks.objects import Key
+
+__all__ = ["Difference", "FairLock", "Kernel", "LinkInfo"]
+
+
+class Kernel:
+    """The network of the namespace that the calling thread is in, and of pods.
+
+    ``lock`` is held by the caller around `apply`, `settle` and `remove`: the kernel
+    lets one through at a time anyway, and in order of arrival nobody starves.  What
+    only reads may be called at any time.
+
+    ``proc_sys`` is where sysctls are written: in a container /proc/sys is read-only,
+    and the host's is mounted elsewhere.  ``nft`` is the program of that name.
+    """
+
+    def __init__(
+        self,
+        *,
+        proc_sys: Path = Path("/proc/sys"),
+        nft: str = "nft",
+        connect: Callable[[int], Socket] = Socket,
+    ) -> None:
+        self.lock = FairLock()
+        self._proc_sys = proc_sys
+        self._nft = nft
+        self._connect = connect
+        self._graves = graves.Graves()
+        # One number for both ends of a pair, unique on this node, so that no look-up
+        # is needed; far above those that the kernel gives.
+        self._numbers = count(random.randrange(1 << 20, 1 << 30))
+        self._ipv6 = Path("/proc/self/net/if_inet6").exists()
+
+    def _host(self) -> Namespace:
+        return Namespace(HOST, None, self._connect, self._proc_sys)
+
+    def _pod(self, netns: int | None) -> Namespace:
+        if netns is None:
+            msg = "the pod's network namespace is needed, and none was given"
+            raise NetnsError(msg)
+        try:
+            return Namespace(POD, netns, self._connect, self._proc_sys)
+        except OSError as error:
+            msg = f"the pod's network namespace: {error.strerror}"
+            raise KernelError(msg) from error
+
+    # -- one attachment ----------------------------------------------------------------
+
+    def apply(
+        self, objects: Sequence[Object], netns: int | None, alias: str = ""
+    ) -> tuple[Object, ...]:
+        """Make one attachment's objects: all or nothing.
+
+        ``netns`` is the descriptor of the pod's namespace; ``alias`` marks its host
+        links as ours (255 characters at most).
+
+        Returns the objects that were there already with equal value: used, not owned.
+        Raises KernelError that names the object, its key and the kernel's own words,
+        ForeignObjectError when somebody else's object is in its place, and
+        InterfaceTakenError when the pod has an interface of that name.
+        """
+        objects = sorted(objects, key=lambda one: one.rank)
+        for one in objects:
+            if isinstance(one, NftTable):
+                msg = f"nftables table {one.name} is the node's, not one attachment's"
+                raise KernelError(msg)
+        pairs = Pairs(objects)
+        changes = Changes()
+        with ExitStack() as stack:
+            host = stack.enter_context(self._host())
+            try:
+                if pairs.veths or any(one.side is POD for one in objects):
+                    pod = stack.enter_context(self._pod(netns))
+                    assert netns is not None
+                    changes.done += pairs.make(host, pod, netns, self._numbers)
+                    changes.make(
+                        host, (), first=pairs.raised(host, alias, ipv6=self._ipv6)
+                    )
+                    changes.make(
+                        pod,
+                        pairs.rest(objects, POD),
+                        first=pairs.raised(pod, "", ipv6=self._ipv6),
+                    )
+                changes.make(host, pairs.rest(objects, HOST))
+            except BaseException as error:
+                for words in changes.undo():
+                    error.add_note(f"not undone: {words}")
+                raise
+        return tuple(changes.found)
+
+    def remove(self, objects: Sequence[Object], netns: int | None) -> tuple[str, ...]:
+        """Take one attachment's objects out of service, at once.
+
+        Its host links go down, are renamed to ``x<ifindex>`` and wait in a dead group
+        for `reap`; what stands on them goes with them; all else is deleted.  Absence
+        is success, and a link of that name that has another MAC address is not ours.
+        Without ``netns`` (the namespace is gone) the pod's side is left alone.
+        LinkStates and Sysctls stay as they are: they go with the link or namespace.
+
+        Returns what is really wrong, in words.
+        """
+        objects = sorted(objects, key=lambda one: one.rank)[::-1]
+        veths = [one for one in objects if isinstance(one, Veth)]
+        peers = {veth.peer for veth in veths}
+        wrong: list[str] = []
+        in_pod = [
+            one for one in objects if one.side is POD and not vanishes(one, peers)
+        ]
+        if netns is not None and in_pod:
+            try:
+                with self._pod(netns) as pod:
+                    wrong += pod.send_removals(
+                        message for one in in_pod for message in removal(pod, one)
+                    )
+            except KernelError as error:
+                wrong.append(error.message)
+        with self._host() as host:
+            wrong += host.send_removals(self._removals(host, objects, veths))
+        return tuple(wrong)
+
+    def _removals(
+        self, host: Namespace, objects: Sequence[Object], veths: Sequence[Veth]
+    ) -> list[Message]:
+        names = {veth.name for veth in veths}
+        messages: list[Message] = []
+        for one in objects:
+            if one.side is HOST and not vanishes(one, names):
+                messages += removal(host, one)
+        for veth in veths:
+            link = host.look(veth.name)
+            if link is not None and link.mac == veth.mac:
+                messages += self._graves.bury(link.index)
+        return messages
+
+    def check(
+        self, objects: Sequence[Object], netns: int | None
+    ) -> tuple[Difference, ...]:
+        """Compare objects with the kernel; without ``netns`` the host's side only.
+
+        Returns a `Difference` for each object that is missing or different, in the
+        order of the objects.  Raises KernelError when the kernel cannot be read.
+        """
+        found: dict[Object, Difference] = {}
+        with self._host() as host:
+            on_host = [one for one in objects if one.side is HOST]
+            for difference in differences(host, on_host):
+                found.setdefault(difference.object, difference)
+        in_pod = [one for one in objects if one.side is POD or isinstance(one, Veth)]
+        if netns is not None and in_pod:
+            with self._pod(netns) as pod:
+                for difference in differences(pod, in_pod):
+                    found.setdefault(difference.object, difference)
+        return tuple(found[one] for one in objects if one in found)
+
+    # -- the node ----------------------------------------------------------------------
+
+    def earlier(self, objects: Iterable[Object]) -> dict[Key, str]:
+        """Return the present values of the host's LinkStates and Sysctls.
+
+        What has none (no such link or file) is left out.
+        """
+        values: dict[Key, str] = {}
+        with self._host() as host:
+            for one in objects:
+                if isinstance(one, LinkState | Sysctl) and one.side is HOST:
+                    value = host.value(one)
+                    if value is not None:
+                        values[one.key] = value
+        return values
+
+    def settle(
+        self,
+        had: Collection[Object],
+        wanted: Sequence[Object],
+        earlier: Mapping[Key, str],
+    ) -> None:
+        """Make the host's objects as ``wanted``; see `eniplug.core.kernel.settle`.
+
+        ``had`` are ours: they are replaced in place or deleted.  What is wanted and
+        missing in the kernel is put back.  A LinkState or Sysctl that is no longer
+        wanted gets the value of ``earlier`` if the present one is still ours.
+
+        Not all or nothing, but it can be run again after an error.  Raises KernelError
+        or ForeignObjectError.
+        """
+        with self._host() as host:
+            settle(host, had, wanted, earlier, self._nft)
+
+    def links(self) -> Mapping[str, LinkInfo]:
+        """Return the host's links by name."""
+        with self._host() as host:
+            return {link.name: link for link in host.links()}
+
+    def reap(self) -> bool:
+        """Delete the links that `remove` buried; returns whether there were any.
+
+        Needs no lock.
+        """
+        with self._host() as host:
+            return graves.reap(host)

@@ -1,0 +1,164 @@
+"""Objects made in the kernel, with what it takes to undo them.
+
+A netlink batch is not a transaction: what was not refused was done.  So what was done
+is known by position, and undone in the exact reverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from errno import EEXIST, EROFS
+from itertools import groupby
+from typing import NamedTuple
+
+from eniplug.core.kernel import decode, encode
+from eniplug.core.kernel.compare import find, text_of
+from eniplug.core.kernel.namespace import Namespace
+from eniplug.core.kernel.netlink import Message, NetlinkError
+from eniplug.hooks import LinkState, Neighbor, Object, Route, Sysctl, Veth
+from eniplug.hooks.errors import ForeignObjectError, KernelError
+from eniplug.hooks.objects import Key
+
+Steps = Sequence[tuple[Object, Message]]
+
+
+class Done(NamedTuple):
+    """One change; ``before`` is the earlier value of a LinkState or Sysctl."""
+
+    place: Namespace
+    object: Object
+    before: str | None = None
+
+
+def refusal(one: Object, error: OSError) -> KernelError:
+    """Name the object, its key and the kernel's own words."""
+    words = f"{_key(one)}: {error.strerror} (wanted: {one})"
+    if error.errno == EROFS:
+        return KernelError(words, "mount the host's /proc/sys/net writable")
+    return KernelError(words)
+
+
+def _key(one: Object) -> str:
+    return " ".join(str(part) for part in one.key)
+
+
+def slot(one: Object) -> Key:
+    """What the kernel lets only one object have.
+
+    That is the key, but for an IPv6 route, which is also refused beside one that
+    differs in its next hop only.
+    """
+    return one.key[:6] if isinstance(one, Route) else one.key
+
+
+def vanishes(one: Object, links: Collection[str]) -> bool:
+    """Whether an object goes when these links of its namespace go."""
+    return one.with_link and getattr(one, "link", None) in links
+
+
+def removal(place: Namespace, one: Object) -> tuple[Message, ...]:
+    """Return the message that deletes an object, if it takes one."""
+    if not encode.in_dumps(one):
+        return ()
+    try:
+        return (encode.delete(one, place.index),)
+    except NetlinkError:
+        return ()  # its link is gone, and it with it
+
+
+class Changes:
+    """What one call has changed so far."""
+
+    def __init__(self) -> None:
+        self.done: list[Done] = []
+        self.found: list[Object] = []
+
+    def make(
+        self,
+        place: Namespace,
+        objects: Iterable[Object],
+        *,
+        first: Steps = (),
+        ours: Collection[Key] = frozenset(),
+    ) -> None:
+        """Make objects in their order, in one batch; sysctls are written before it.
+
+        ``first`` goes ahead in the batch.  What stands in a slot of ``ours`` is
+        replaced; elsewhere an equal object is found, a different one foreign.
+        Raises KernelError.
+        """
+        steps = list(first)
+        before: dict[Key, str | None] = {}
+        for one in objects:
+            try:
+                if isinstance(one, LinkState | Sysctl):
+                    value = before[one.key] = place.value(one)
+                    if value == text_of(one):
+                        self.found.append(one)
+                        continue
+                if isinstance(one, Sysctl):
+                    place.write(one, one.value)
+                    self.done.append(Done(place, one, before[one.key]))
+                    continue
+                flags = encode.REPLACE if slot(one) in ours else encode.NEW
+                steps.append((one, encode.create(one, place.index, flags)))
+            except OSError as why:
+                raise refusal(one, why) from why
+        refused = place.send(message for _, message in steps)
+        for position, (one, _) in enumerate(steps):
+            if position not in refused:
+                self.done.append(Done(place, one, before.get(one.key)))
+        for position, error in sorted(refused.items()):
+            self._refused(place, steps[position][0], error)
+
+    def _refused(self, place: Namespace, one: Object, error: NetlinkError) -> None:
+        if error.errno != EEXIST or not encode.in_dumps(one):
+            raise refusal(one, error)
+        there = {slot(o): o for o in find(place, (one,), wide=True).values()}
+        other = there.get(slot(decode.canonical(one)))
+        if other == decode.canonical(one):
+            self.found.append(one)
+        elif other is None and isinstance(one, Neighbor):
+            # A dynamic entry: the kernel's own finding, which a permanent one replaces.
+            message = encode.create(one, place.index, encode.REPLACE)
+            if refused := place.send((message,)):
+                raise refusal(one, refused[0])
+            self.done.append(Done(place, one))
+        else:
+            what = f"{other} is there" if other else error.strerror
+            msg = f"{_key(one)}: {what} (wanted: {one})"
+            raise ForeignObjectError(msg)
+
+    def undo(self) -> list[str]:
+        """Take everything back; returns what is really wrong, in words."""
+        wrong: list[str] = []
+        for place, group in groupby(reversed(self.done), lambda done: done.place):
+            messages: list[Message] = []
+            for done in group:
+                match done.object:
+                    case Veth() as veth if place.side is veth.side:
+                        messages.append(encode.delete_link(place.index(veth.name)))
+                    case Sysctl() as sysctl:
+                        wrong += restore(place, sysctl, done.before)
+                    case LinkState() as state if done.before is not None:
+                        index = place.index(state.link)
+                        value = int(done.before)
+                        messages.append(encode.set_link(index, state.setting, value))
+                    case one if not vanishes(one, place.new):
+                        messages += removal(place, one)
+                    case _:
+                        pass
+            wrong += place.send_removals(messages)
+        self.done.clear()
+        return wrong
+
+
+def restore(place: Namespace, sysctl: Sysctl, before: str | None) -> list[str]:
+    """Write the earlier value if the present one is still ours."""
+    if before is None or place.value(sysctl) != text_of(sysctl):
+        return []
+    try:
+        place.write(sysctl, before)
+    except OSError as error:
+        return [f"{sysctl.path}: {error.strerror}"]
+    return []

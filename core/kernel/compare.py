@@ -1,0 +1,87 @@
+"""Objects against the kernel: what is missing, and what is otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from attrs import frozen
+
+from eniplug.core.kernel import decode, encode, nft
+from eniplug.core.kernel.namespace import Namespace
+from eniplug.core.kernel.netlink import Message, NetlinkError
+from eniplug.hooks import LinkState, NftTable, Object, Sysctl, Veth
+from eniplug.hooks.objects import Key
+
+
+@frozen
+class Difference:
+    """An object that the kernel has otherwise, or (``found`` is None) not at all."""
+
+    object: Object
+    found: str | None = None
+
+
+def differences(there: Namespace, objects: Iterable[Object]) -> Iterator[Difference]:
+    """Name what is missing or different in one namespace.  Raises KernelError."""
+    objects = tuple(objects)
+    present = find(there, objects)
+    for one in objects:
+        match one:
+            case Veth():
+                yield from _veth(there, one)
+            case LinkState() | Sysctl():
+                value = there.value(one)
+                if value != text_of(one):
+                    yield Difference(one, value)
+            case NftTable():
+                state = nft.state(there.connect, one)
+                if state is not nft.State.WANTED:
+                    absent = state is nft.State.ABSENT
+                    yield Difference(one, None if absent else state.value)
+            case _:
+                wanted = decode.canonical(one)
+                other = present.get(wanted.key)
+                if other != wanted:
+                    yield Difference(one, None if other is None else str(other))
+
+
+def text_of(one: LinkState | Sysctl) -> str:
+    """Return the wanted value as text, as `Namespace.value` gives the present one."""
+    return " ".join(str(one.value).split())
+
+
+def _veth(there: Namespace, veth: Veth) -> Iterator[Difference]:
+    on_host = there.side is veth.side
+    name, mac = (veth.name, veth.mac) if on_host else (veth.peer, veth.peer_mac)
+    link = there.link(name)
+    if link is None:
+        yield Difference(veth)
+    elif link.mac != mac:
+        yield Difference(veth, f"{name} with MAC address {link.mac}")
+    elif not link.up:
+        yield Difference(veth, f"{name}, but down")
+    elif link.mtu != veth.mtu:
+        yield Difference(veth, f"{name} with MTU {link.mtu}")
+
+
+def find(
+    there: Namespace, objects: Iterable[Object], *, wide: bool = False
+) -> dict[Key, Object]:
+    """Read what the kernel has around some objects, with the fewest dumps.
+
+    ``wide`` looks for the same routes by way of other links, too.
+    """
+    requests: dict[Message, None] = {}
+    for one in objects:
+        if encode.in_dumps(one):
+            try:
+                requests[encode.look(one, there.index, wide=wide)] = None
+            except NetlinkError:
+                continue  # its link is gone, and it with it
+    found: dict[Key, Object] = {}
+    for request in requests:
+        for body in there.dump(request):
+            present = decode.one(request.type, body, there.side, there.name)
+            if present is not None:
+                found[present.key] = present
+    return found

@@ -1,0 +1,140 @@
+"""One network namespace while one call works in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from errno import ENODEV
+from pathlib import Path
+from typing import Self, TypeVar
+
+from eniplug.core.kernel import decode, encode, uapi
+from eniplug.core.kernel.decode import LinkInfo
+from eniplug.core.kernel.netlink import GONE, Message, NetlinkError, Socket, inside
+from eniplug.hooks import LinkState, Side, Sysctl
+from eniplug.hooks.errors import KernelError
+
+T = TypeVar("T")
+
+
+class Namespace:
+    """A network namespace, open for the length of one call.
+
+    ``netns`` is its descriptor, or None for the one that the thread is in.
+    """
+
+    def __init__(
+        self,
+        side: Side,
+        netns: int | None,
+        connect: Callable[[int], Socket],
+        proc_sys: Path,
+    ) -> None:
+        self.side = side
+        self.connect = connect
+        self._netns = netns
+        self._proc_sys = proc_sys
+        self._links: dict[str, LinkInfo | None] = {}
+        self._new: dict[str, int] = {}
+        self._socket = self._visit(lambda: connect(uapi.NETLINK_ROUTE))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def _visit(self, work: Callable[[], T]) -> T:
+        return work() if self._netns is None else inside(self._netns, work)
+
+    def send(self, messages: Iterable[Message]) -> dict[int, NetlinkError]:
+        """Have messages carried out; returns the refused ones by position."""
+        return self._socket.send(tuple(messages))
+
+    def send_removals(self, messages: Iterable[Message]) -> list[str]:
+        """Have messages carried out; returns what is wrong beyond absence, in words."""
+        refused = self.send(messages).values()
+        return [e.words for e in refused if e.errno not in GONE]
+
+    def dump(self, request: Message) -> list[bytes]:
+        """Read many things; nothing where there are none.  Raises KernelError."""
+        try:
+            return self._socket.dump(request)
+        except NetlinkError as error:
+            if error.errno in GONE:  # such as a table in which no route is
+                return []
+            msg = f"reading the {self.side}'s network: {error.strerror}"
+            raise KernelError(msg) from error
+
+    # -- links -------------------------------------------------------------------------
+
+    @property
+    def new(self) -> Collection[str]:
+        """The names of the links that this call made."""
+        return self._new.keys()
+
+    def born(self, name: str, index: int) -> None:
+        """Note a link that this call made."""
+        self._new[name] = index
+
+    def look(self, link: str | int) -> LinkInfo | None:
+        """Ask the kernel for a link by name or number.  Raises KernelError."""
+        try:
+            return decode.link(self._socket.get(encode.look_link(link)))
+        except NetlinkError as error:
+            if error.errno in GONE:
+                return None
+            msg = f"looking for link {link}: {error.strerror}"
+            raise KernelError(msg) from error
+
+    def link(self, name: str) -> LinkInfo | None:
+        """Return a link as it was when this call first looked."""
+        if name not in self._links:
+            self._links[name] = self.look(name)
+        return self._links[name]
+
+    def links(self) -> list[LinkInfo]:
+        """Return every link."""
+        return [decode.link(body) for body in self.dump(encode.LOOK_LINKS)]
+
+    def index(self, name: str) -> int:
+        """Return a link's number.  Raises NetlinkError (ENODEV)."""
+        if name in self._new:
+            return self._new[name]
+        link = self.link(name)
+        if link is None:
+            raise NetlinkError(ENODEV, f"there is no link {name}")
+        return link.index
+
+    def name(self, index: int) -> str | None:
+        """Return a link's name; None when it is gone."""
+        for link in self._links.values():
+            if link is not None and link.index == index:
+                return link.name
+        found = self.look(index)
+        if found is None:
+            return None
+        self._links[found.name] = found
+        return found.name
+
+    # -- settings ----------------------------------------------------------------------
+
+    def value(self, one: LinkState | Sysctl) -> str | None:
+        """Return the present value as text; None without such a link or file."""
+        if isinstance(one, LinkState):
+            link = self.link(one.link)
+            return None if link is None else str(link.setting(one.setting))
+        path = self._proc_sys / one.path
+        try:
+            return " ".join(self._visit(path.read_text).split())
+        except FileNotFoundError:
+            return None
+
+    def write(self, sysctl: Sysctl, value: str) -> None:
+        """Write a file under /proc/sys.  Raises OSError."""
+        path = self._proc_sys / sysctl.path
+
+        def work() -> None:
+            with path.open("r+") as file:
+                file.write(value)
+
+        self._visit(work)

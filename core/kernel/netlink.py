@@ -1,0 +1,254 @@
+"""Transport: plain netlink sockets, and work inside another network namespace.
+
+One socket is used by one thread at a time.  The kernel works a batch off inside
+``send``, so when it returns every answer is queued.  Refusals are always answered,
+success only where NLM_F_ACK is set: it is set on the last message of a batch.  A batch
+is not a transaction: the kernel goes on after a message that it refused.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple, Self, TypeVar
+
+from eniplug.core.kernel.uapi import (
+    NETLINK_CAP_ACK,
+    NETLINK_EXT_ACK,
+    NETLINK_GET_STRICT_CHK,
+    NETLINK_ROUTE,
+    NLA_TYPE_MASK,
+    NLM_F_ACK,
+    NLM_F_ACK_TLVS,
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    NLMSGERR_ATTR_MSG,
+    SOL_NETLINK,
+)
+from eniplug.hooks.errors import NetnsError
+
+T = TypeVar("T")
+
+GONE: Final = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL})
+"""The kernel's words for: it was not there.  When removing, that is success."""
+
+AT_ONCE: Final = 100
+"""Messages in one send: their refusals must fit in the socket's receive buffer."""
+
+OWN_NETNS: Final = "/proc/thread-self/ns/net"
+NS_GET_NSTYPE: Final = 0xB703
+CLONE_NEWNET: Final = 0x40000000
+
+_HEADER: Final = struct.Struct("=IHHII")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_CODE: Final = struct.Struct("=i")
+_RECEIVE: Final = 1 << 16
+_INTERRUPTED_TRIES: Final = 5
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class Message(NamedTuple):
+    """One request without its header: type, flags beside NLM_F_REQUEST, payload."""
+
+    type: int
+    flags: int
+    body: bytes
+
+
+class NetlinkError(OSError):
+    """The kernel refused a message; ``words`` are its own and the code's."""
+
+    def __init__(self, code: int, words: str = "") -> None:
+        text = os.strerror(code)
+        self.words = f"{text} ({words})" if words else text
+        super().__init__(code, self.words)
+
+
+class Socket:
+    """A netlink socket of the network namespace in which it was made."""
+
+    def __init__(self, protocol: int = NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
+        )
+        for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
+            self._socket.setsockopt(SOL_NETLINK, option, 1)
+        self._sequence = 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._socket.close()
+
+    def send(self, messages: Sequence[Message]) -> dict[int, NetlinkError]:
+        """Have the messages carried out in their order.
+
+        Returns the refused ones by position; all others were carried out.
+        """
+        refused: dict[int, NetlinkError] = {}
+        for start in range(0, len(messages), AT_ONCE):
+            for position, error in self._send(messages[start : start + AT_ONCE]):
+                refused[start + position] = error
+        return refused
+
+    def _send(self, messages: Sequence[Message]) -> Iterator[tuple[int, NetlinkError]]:
+        first = self._sequence
+        last = first + len(messages) - 1
+        self._sequence = last + 1 & 0x3FFFFFFF
+        parts: list[bytes] = []
+        for sequence, (kind, flags, body) in enumerate(messages, first):
+            flags |= NLM_F_REQUEST | (NLM_F_ACK if sequence == last else 0)  # noqa: PLW2901
+            body += bytes(-len(body) & 3)  # noqa: PLW2901
+            parts += _HEADER.pack(16 + len(body), kind, flags, sequence, 0), body
+        self._socket.send(b"".join(parts))
+        while True:
+            for kind, flags, sequence, payload in self._receive():
+                if kind != NLMSG_ERROR or not first <= sequence <= last:
+                    continue
+                code = -_CODE.unpack_from(payload)[0]
+                if code:
+                    yield sequence - first, NetlinkError(code, _words(flags, payload))
+                if sequence == last:
+                    return
+
+    def get(self, message: Message) -> bytes:
+        """Ask for one thing; returns the answer's payload.  Raises NetlinkError."""
+        sequence = self._ask(message, 0)
+        while True:
+            for kind, flags, got, payload in self._receive():
+                if got != sequence:
+                    continue
+                if kind == NLMSG_ERROR:
+                    raise NetlinkError(
+                        -_CODE.unpack_from(payload)[0], _words(flags, payload)
+                    )
+                return payload
+
+    def dump(self, message: Message) -> list[bytes]:
+        """Ask for many things; returns the answers' payloads.  Raises NetlinkError.
+
+        A dump during which the kernel's tables changed is asked for again.
+        """
+        bodies: list[bytes] = []
+        for _ in range(_INTERRUPTED_TRIES):
+            whole, bodies = self._dump(message)
+            if whole:
+                break
+        return bodies
+
+    def _dump(self, message: Message) -> tuple[bool, list[bytes]]:
+        sequence = self._ask(message, NLM_F_DUMP)
+        bodies: list[bytes] = []
+        whole = True
+        while True:
+            for kind, flags, got, payload in self._receive():
+                if got != sequence:
+                    continue
+                whole = whole and not flags & NLM_F_DUMP_INTR
+                if kind in (NLMSG_ERROR, NLMSG_DONE):
+                    code = -_CODE.unpack_from(payload)[0] if payload else 0
+                    if code:
+                        words = _words(flags, payload) if kind == NLMSG_ERROR else ""
+                        raise NetlinkError(code, words)
+                    return whole, bodies
+                bodies.append(payload)
+
+    def _ask(self, message: Message, flags: int) -> int:
+        sequence = self._sequence
+        self._sequence = sequence + 1 & 0x3FFFFFFF
+        kind, own, body = message
+        flags |= own | NLM_F_REQUEST
+        body += bytes(-len(body) & 3)
+        header = _HEADER.pack(16 + len(body), kind, flags, sequence, 0)
+        self._socket.send(header + body)
+        return sequence
+
+    def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """Take one datagram apart: type, flags, sequence number, payload."""
+        data = self._socket.recv(_RECEIVE)
+        at = 0
+        while at < len(data):
+            length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
+            yield kind, flags, sequence, data[at + 16 : at + length]
+            at += length + 3 & ~3
+
+
+def _words(flags: int, payload: bytes) -> str:
+    """The kernel's own words behind an error code and the refused header."""
+    if flags & NLM_F_ACK_TLVS:
+        for kind, value in attributes(payload, 20):
+            if kind == NLMSGERR_ATTR_MSG:
+                return value.rstrip(b"\0").decode(errors="replace")
+    return ""
+
+
+def attributes(data: bytes, at: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Take attributes apart: number without its flags, and content."""
+    end = len(data)
+    while at + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind & NLA_TYPE_MASK, data[at + 4 : at + length]
+        at += length + 3 & ~3
+
+
+def inside(fd: int, work: Callable[[], T]) -> T:
+    """Run ``work`` in the network namespace ``fd``, on this thread.
+
+    Raises OSError when the namespace cannot be entered.  If the way back fails the
+    process ends: a thread that stays in a pod's namespace would go on to do the node's
+    work there.
+    """
+    back = os.open(OWN_NETNS, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _setns(fd)
+        try:
+            return work()
+        finally:
+            try:
+                _setns(back)
+            except OSError:
+                os.write(2, b"eniplug: no way back from a pod's network namespace\n")
+                os._exit(os.EX_SOFTWARE)
+    finally:
+        os.close(back)
+
+
+def _setns(fd: int) -> None:
+    if _libc.setns(fd, CLONE_NEWNET):
+        code = ctypes.get_errno()
+        raise OSError(code, f"setns: {os.strerror(code)}")
+
+
+def check_netns(fd: int) -> None:
+    """Hold that ``fd`` is a network namespace, and not our own (ioctl_nsfs(2)).
+
+    Raises NetnsError.
+    """
+    try:
+        kind = fcntl.ioctl(fd, NS_GET_NSTYPE)
+        there = os.fstat(fd)
+    except OSError as error:
+        msg = f"CNI_NETNS is no network namespace: {error.strerror}"
+        raise NetnsError(msg) from error
+    if kind != CLONE_NEWNET:
+        msg = "CNI_NETNS is a namespace of another kind, not a network namespace"
+        raise NetnsError(msg)
+    here = os.stat(OWN_NETNS)
+    if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+        msg = "CNI_NETNS is the network namespace of the agent itself"
+        raise NetnsError(msg)

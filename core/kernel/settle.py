@@ -1,0 +1,96 @@
+"""The node's own objects: what is wanted, and what was, made into the difference.
+
+First everything that is missing is made, by rank; then the nftables tables change, all
+in one transaction; then what is no longer wanted goes, in reverse order.  So a rule or
+route that replaces another is there before the other leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from eniplug.core.kernel import encode, nft
+from eniplug.core.kernel.changes import Changes, removal, restore, slot
+from eniplug.core.kernel.compare import Difference, differences, text_of
+from eniplug.core.kernel.namespace import Namespace
+from eniplug.core.kernel.netlink import Message
+from eniplug.hooks import LinkState, NftTable, Object, Sysctl, Veth
+from eniplug.hooks.errors import ForeignObjectError, KernelError
+from eniplug.hooks.objects import Key
+
+
+def settle(
+    host: Namespace,
+    had: Collection[Object],
+    wanted: Sequence[Object],
+    earlier: Mapping[Key, str],
+    program: str,
+) -> None:
+    """Carry the difference out.  Raises KernelError; can be run again after it."""
+    keys = {one.key for one in wanted}
+    gone = [one for one in sorted(had, key=_rank, reverse=True) if one.key not in keys]
+    lacking = sorted(differences(host, wanted), key=lambda d: d.object.rank)
+    tables = tuple(_tables(lacking, {one.key for one in had}))
+    Changes().make(
+        host,
+        [d.object for d in lacking if not isinstance(d.object, Veth | NftTable)],
+        first=[
+            (d.object, message)
+            for d in lacking
+            if isinstance(d.object, Veth)
+            for message in _repair(host, d.object)
+        ],
+        ours={slot(one) for one in had},
+    )
+    nft.change(program, tables, tuple(_tables_gone(host, gone)))
+    wrong = host.send_removals(m for one in gone for m in removal(host, one))
+    wrong += [words for one in gone for words in _restore(host, one, earlier)]
+    if wrong:
+        raise KernelError("; ".join(wrong))
+
+
+def _rank(one: Object) -> int:
+    return one.rank
+
+
+def _tables(lacking: Sequence[Difference], had: Collection[Key]) -> Iterator[NftTable]:
+    for difference in lacking:
+        table = difference.object
+        if not isinstance(table, NftTable):
+            continue
+        if difference.found == nft.State.FOREIGN.value and table.key not in had:
+            msg = f"nftables table {table.family} {table.name} is {difference.found}"
+            raise ForeignObjectError(msg)
+        yield table
+
+
+def _tables_gone(host: Namespace, gone: Sequence[Object]) -> Iterator[NftTable]:
+    for one in gone:
+        if isinstance(one, NftTable):
+            state = nft.state(host.connect, one)
+            if state in {nft.State.WANTED, nft.State.OURS}:
+                yield one
+
+
+def _repair(host: Namespace, veth: Veth) -> tuple[Message, Message]:
+    """Bring the node's end of a pair back to what it was made as."""
+    link = host.link(veth.name)
+    if link is None or link.mac != veth.mac:
+        msg = f"host link {veth.name} is gone: its pod must be made again"
+        raise KernelError(msg)
+    return (
+        encode.set_link(link.index, "mtu", veth.mtu),
+        encode.set_link(link.index, "up", 1),
+    )
+
+
+def _restore(host: Namespace, one: Object, earlier: Mapping[Key, str]) -> list[str]:
+    before = earlier.get(one.key)
+    if before is None:
+        return []
+    if isinstance(one, Sysctl):
+        return restore(host, one, before)
+    if isinstance(one, LinkState) and host.value(one) == text_of(one):
+        index = host.index(one.link)
+        return host.send_removals((encode.set_link(index, one.setting, int(before)),))
+    return []

@@ -1,0 +1,134 @@
+"""Numbers of the kernel's netlink interface, under the names of its headers.
+
+linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h, neighbour.h, fib_rules.h, ip.h and
+netfilter/nf_tables.h.  Plain integers: they are packed thousands of times a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+NETLINK_ROUTE: Final = 0
+NETLINK_NETFILTER: Final = 12
+
+SOL_NETLINK: Final = 270
+NETLINK_CAP_ACK: Final = 10
+NETLINK_EXT_ACK: Final = 11
+NETLINK_GET_STRICT_CHK: Final = 12
+
+NLM_F_REQUEST: Final = 0x1
+NLM_F_ACK: Final = 0x4
+NLM_F_DUMP_INTR: Final = 0x10
+NLM_F_DUMP: Final = 0x300
+NLM_F_REPLACE: Final = 0x100
+NLM_F_EXCL: Final = 0x200
+NLM_F_CREATE: Final = 0x400
+NLM_F_ACK_TLVS: Final = 0x200
+NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
+NLMSGERR_ATTR_MSG: Final = 1
+NLA_F_NESTED: Final = 0x8000
+NLA_TYPE_MASK: Final = 0x3FFF
+
+AF_INET: Final = 2
+AF_INET6: Final = 10
+
+RTM_NEWLINK: Final = 16
+RTM_DELLINK: Final = 17
+RTM_GETLINK: Final = 18
+RTM_SETLINK: Final = 19
+RTM_NEWADDR: Final = 20
+RTM_GETADDR: Final = 22
+RTM_NEWROUTE: Final = 24
+RTM_GETROUTE: Final = 26
+RTM_NEWNEIGH: Final = 28
+RTM_GETNEIGH: Final = 30
+RTM_NEWRULE: Final = 32
+RTM_GETRULE: Final = 34
+
+IFF_UP: Final = 0x1
+IFLA_ADDRESS: Final = 1
+IFLA_IFNAME: Final = 3
+IFLA_MTU: Final = 4
+IFLA_LINK: Final = 5
+IFLA_LINKINFO: Final = 18
+IFLA_IFALIAS: Final = 20
+IFLA_AF_SPEC: Final = 26
+IFLA_GROUP: Final = 27
+IFLA_NET_NS_FD: Final = 28
+IFLA_EXT_MASK: Final = 29
+IFLA_NUM_TX_QUEUES: Final = 31
+IFLA_NUM_RX_QUEUES: Final = 32
+IFLA_INFO_KIND: Final = 1
+IFLA_INFO_DATA: Final = 2
+VETH_INFO_PEER: Final = 1
+IFLA_INET_CONF: Final = 1
+IFLA_INET6_ADDR_GEN_MODE: Final = 8
+IN6_ADDR_GEN_MODE_NONE: Final = 1
+RTEXT_FILTER_SKIP_STATS: Final = 8
+
+IPV6_MIN_MTU: Final = 1280
+"""The kernel gives a link with less no IPv6 at all, and refuses settings for it."""
+
+IPV4_DEVCONF: Final[Mapping[str, int]] = {
+    "forwarding": 1,
+    "proxy_arp": 3,
+    "send_redirects": 6,
+    "rp_filter": 8,
+    "arp_announce": 18,
+    "arp_ignore": 19,
+    "accept_local": 23,
+    "route_localnet": 26,
+}
+
+IFA_ADDRESS: Final = 1
+IFA_LOCAL: Final = 2
+IFA_FLAGS: Final = 8
+IFA_F_NODAD: Final = 0x02
+IFA_F_PERMANENT: Final = 0x80
+IFA_F_NOPREFIXROUTE: Final = 0x200
+
+RTA_DST: Final = 1
+RTA_OIF: Final = 4
+RTA_GATEWAY: Final = 5
+RTA_PRIORITY: Final = 6
+RTA_PREFSRC: Final = 7
+RTA_MULTIPATH: Final = 9
+RTA_TABLE: Final = 15
+RTA_ENCAP: Final = 22
+RTA_NH_ID: Final = 30
+RTN_UNICAST: Final = 1
+RT_SCOPE_UNIVERSE: Final = 0
+RT_SCOPE_LINK: Final = 253
+RTM_F_CLONED: Final = 0x200
+RTNH_F_ONLINK: Final = 4
+IP6_RT_PRIO_USER: Final = 1024
+"""The metric of an IPv6 route that was made with none."""
+
+NDA_DST: Final = 1
+NDA_LLADDR: Final = 2
+NDA_IFINDEX: Final = 8
+NUD_PERMANENT: Final = 0x80
+
+FRA_DST: Final = 1
+FRA_SRC: Final = 2
+FRA_IIFNAME: Final = 3
+FRA_PRIORITY: Final = 6
+FRA_FWMARK: Final = 10
+FRA_SUPPRESS_PREFIXLEN: Final = 14
+FRA_TABLE: Final = 15
+FRA_FWMASK: Final = 16
+FRA_PROTOCOL: Final = 21
+FR_ACT_TO_TBL: Final = 1
+FIB_RULE_INVERT: Final = 2
+RT_TABLE_COMPAT: Final = 252
+"""What stands in the header's one byte for a table that does not fit in it."""
+
+NFT_MSG_GETTABLE: Final = 0xA01
+NFT_MSG_GETCHAIN: Final = 0xA04
+NFTA_TABLE_NAME: Final = 1
+NFTA_CHAIN_TABLE: Final = 1
+NFTA_CHAIN_NAME: Final = 3
+NFTA_CHAIN_USE: Final = 6
+NFPROTO: Final[Mapping[str, int]] = {"inet": 1, "ip": 2, "ip6": 10}
