@@ -8,7 +8,14 @@ words that CNIs were answered with (cilium #8830, #9730, #31016; vpc-cni #1585, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 from itertools import islice
 from random import Random
 from typing import Any, Final, Generic, TypeVar
@@ -64,6 +71,7 @@ class Space(Generic[A, N]):
         make: tuple[Callable[[Any], A], Callable[[Any], N]],
         random: Random | None,
     ) -> None:
+        self.version = cidr.version
         self._length = length
         self._address: Callable[[Any], A] = make[0]
         self._network: Callable[[Any], N] = make[1]
@@ -106,7 +114,7 @@ class Space(Generic[A, N]):
         """Take just these addresses."""
         claimed: list[A] = []
         for text in addresses:
-            address = _parse(self._address, text)
+            address = read(self._address, text)
             if int(address) not in self._all:
                 message = "Address does not fall within the subnet's address range"
                 raise invalid(f"{message}: {address}")
@@ -122,7 +130,7 @@ class Space(Generic[A, N]):
         """Take just these prefixes."""
         claimed: list[N] = []
         for text in prefixes:
-            prefix = _parse(self._network, text)
+            prefix = read(self._network, text)
             start = int(prefix.network_address)
             if prefix.prefixlen != self._length or start not in self._all:
                 raise invalid(
@@ -153,7 +161,14 @@ class Space(Generic[A, N]):
         return sorted(chosen)
 
 
-def _parse(make: Callable[..., Any], text: str) -> Any:
+def parse(text: str) -> Any:
+    """Return an address or, where there is a slash, a network."""
+    make = ip_network if "/" in text else ip_address
+    return read(make, text)
+
+
+def read(make: Callable[[str], Any], text: str) -> Any:
+    """Make a value from text of a call; raises InvalidParameterValue."""
     try:
         return make(text)
     except ValueError:
@@ -172,6 +187,35 @@ def space6(
 ) -> Space[IPv6Address, IPv6Network]:
     """Return an empty subnet's IPv6 addresses; prefixes are /80."""
     return Space(cidr, 80, (IPv6Address, IPv6Network), random)
+
+
+@frozen(kw_only=True)
+class Order:
+    """The addresses of one family that a call asks for: just these, or how many."""
+
+    addresses: tuple[str, ...] = ()
+    count: int = 0
+    prefixes: tuple[str, ...] = ()
+    prefix_count: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many of an interface's addresses it needs; a prefix is one."""
+        listed = len(self.addresses) + len(self.prefixes)
+        return listed + self.count + self.prefix_count
+
+    def check(self) -> None:
+        """Refuse to mix: EC2 takes one of the four."""
+        given = (self.addresses, self.count, self.prefixes, self.prefix_count)
+        if sum(map(bool, given)) > 1:
+            message = "Only one of addresses, their count, prefixes, their count"
+            raise Ec2Error("InvalidParameterCombination", f"{message} may be given")
+
+    def take(self, space: Space[Any, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Take it from a subnet; return addresses and prefixes."""
+        addresses = space.claim(self.addresses) + space.draw(self.count)
+        prefixes = space.claim_prefixes(self.prefixes)
+        return addresses, prefixes + space.draw_prefixes(self.prefix_count)
 
 
 @frozen(kw_only=True)
