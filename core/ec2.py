@@ -24,6 +24,7 @@ from eniplug.hooks.errors import (
     SubnetFullError,
     ThrottledError,
 )
+from eniplug.hooks.objects import Ip
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -155,7 +156,7 @@ class Cloud(Protocol):
         """Give an ENI ``count`` more addresses, and return just these."""
         ...
 
-    def unassign(self, eni_id: str, addresses: Sequence[IPv4Address]) -> None:
+    def unassign(self, eni_id: str, addresses: Sequence[Ip]) -> None:
         """Take secondary addresses from an ENI."""
         ...
 
@@ -305,7 +306,7 @@ class Ec2:
             )
             return _addresses(answer.get("AssignedPrivateIpAddresses", ()))
 
-    def unassign(self, eni_id: str, addresses: Sequence[IPv4Address]) -> None:
+    def unassign(self, eni_id: str, addresses: Sequence[Ip]) -> None:
         """Take secondary addresses from an ENI (UnassignPrivateIpAddresses)."""
         with _asking("UnassignPrivateIpAddresses"):
             self._client.unassign_private_ip_addresses(

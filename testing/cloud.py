@@ -22,6 +22,7 @@ from eniplug.hooks.errors import (
     RetryError,
     SubnetFullError,
 )
+from eniplug.hooks.objects import Ip
 
 RESERVED = 4
 """Addresses at a subnet's start that EC2 keeps, beside the last one."""
@@ -131,7 +132,7 @@ class MemoryCloud:
         self._end(lost)
         return new
 
-    def unassign(self, eni_id: str, addresses: Sequence[IPv4Address]) -> None:
+    def unassign(self, eni_id: str, addresses: Sequence[Ip]) -> None:
         """Take addresses from an ENI."""
         lost = self._begin("unassign", eni_id, tuple(addresses))
         eni = self._eni(eni_id)

@@ -1,0 +1,90 @@
+"""What EC2 has begun and the node does not see finished: arrivals and departures.
+
+They are looked at again by a timer, 50 ms after the call and then twice as late each
+time up to 2 s, so that nothing else ever waits for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from attrs import define, evolve
+
+from eniplug.core.ec2 import EniFacts
+from eniplug.hooks.objects import Ip
+from eniplug.hooks.values import CapacityView, EniView
+
+FIRST_LOOK: Final = 0.05
+LATEST_LOOK: Final = 2.0
+
+
+@define(eq=False, kw_only=True)
+class _Timer:
+    """When something is looked at next; in seconds of the worker's clock."""
+
+    since: float
+    due: float
+    pause: float = FIRST_LOOK
+
+    def later(self, now: float, latest: float = LATEST_LOOK) -> None:
+        """Look again, after a longer while."""
+        self.due = now + self.pause
+        self.pause = min(2 * self.pause, latest)
+
+
+@define(eq=False, kw_only=True)
+class Arrival(_Timer):
+    """Addresses that EC2 gave, and that IMDS or the link does not show yet.
+
+    ``new`` says that their ENI is not in the pool either.
+    """
+
+    eni: EniFacts
+    addresses: set[Ip]
+    new: bool
+
+
+@define(eq=False, kw_only=True)
+class Departure(_Timer):
+    """An ENI on its way out: to be detached, if it is attached, and deleted."""
+
+    eni_id: str
+    attachment: str | None
+    detached: bool = False
+
+
+def with_transit(
+    view: CapacityView, arrivals: Iterable[Arrival], departures: int
+) -> CapacityView:
+    """Count what arrives as if it were here, and what leaves as if it stayed.
+
+    Otherwise each plan would ask once more for what is on its way, or for the place of
+    an ENI that has not left it.
+    """
+    enis = {eni.id: eni for eni in view.enis}
+    new = 0
+    for arrival in arrivals:
+        there = enis.get(arrival.eni.id)
+        if there is None:
+            new += 1
+            there = EniView(
+                id=arrival.eni.id,
+                primary=arrival.eni.primary,
+                assigned=0,
+                cooling=0,
+                idle=(),
+                slots=view.eni_capacity,
+                age=0.0,
+            )
+        coming = sorted(arrival.addresses.difference(there.idle), key=int)
+        enis[there.id] = evolve(
+            there,
+            idle=(*there.idle, *coming),
+            slots=max(there.slots - len(coming), 0),
+        )
+    return evolve(
+        view,
+        enis=tuple(enis.values()),
+        new_enis=max(view.new_enis - new - departures, 0),
+    )
