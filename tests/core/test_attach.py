@@ -1,0 +1,433 @@
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from ipaddress import ip_network
+from pathlib import Path
+from threading import Thread
+
+import pluggy
+import pytest
+from attrs import define, evolve, frozen
+
+from eniplug.core.attach import Attachments, Request
+from eniplug.core.chain import Chain
+from eniplug.core.kernel import Kernel
+from eniplug.core.parts import AttachmentKey, Life
+from eniplug.core.pool import AddressPool
+from eniplug.core.state import State
+from eniplug.core.store import Store
+from eniplug.hooks import (
+    HOST,
+    PROJECT,
+    Address,
+    Allocation,
+    LinkState,
+    Object,
+    Pod,
+    Pool,
+    Route,
+    Rule,
+    Veth,
+    hookimpl,
+    specs,
+)
+from eniplug.hooks.errors import (
+    CancelledError,
+    CheckError,
+    ConflictError,
+    EniLimitError,
+    InterfaceTakenError,
+    KernelError,
+    PoolEmptyError,
+    UnknownContainerError,
+)
+from eniplug.testing.builders import ADDRESSES, NODE, PRIMARY, a_pod
+from kit.netns import Pods, inside, namespace, picture, pods, run
+
+pytestmark = pytest.mark.root
+
+
+@frozen(eq=False)
+class Give:
+    @hookimpl
+    def allocate_ip(self, pod: Pod, pool: Pool) -> Allocation:
+        return Allocation.of(pod, pool.take())
+
+
+@frozen(eq=False)
+class Wire:
+    @hookimpl
+    def setup_netns(self, pod: Pod, allocation: Allocation) -> Iterator[Object]:
+        (nic,) = allocation.nics
+        yield Veth(
+            name=nic.host_ifname, peer=nic.ifname, mac=nic.host_mac, peer_mac=nic.mac
+        )
+        yield Address(link=nic.ifname, address=nic.addresses[0])
+        yield LinkState(link=nic.host_ifname, setting="rp_filter", value=1)
+        yield LinkState(link=nic.host_ifname, setting="mtu", value=pod.mtu)
+
+    @hookimpl
+    def program_routes(self, allocation: Allocation) -> Iterator[Object]:
+        (nic,) = allocation.nics
+        gateway = ip_network(nic.gateways[0])
+        yield Route(destination=gateway, link=nic.ifname)
+        yield Route(
+            destination=ip_network("0.0.0.0/0"), link=nic.ifname, via=nic.gateways[0]
+        )
+        mine = nic.addresses[0].network
+        yield Route(destination=mine, link=nic.host_ifname, table=512, side=HOST)
+        yield Rule(priority=600, table=512, dst=mine)
+
+
+@frozen(eq=False)
+class Extra:
+    priority: int
+
+    @hookimpl
+    def egress(self) -> list[Object]:
+        return [Rule(priority=self.priority, table=254)]
+
+
+def chain(**plugins: object) -> Chain:
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(specs)
+    for name, plugin in reversed(plugins.items()):
+        manager.register(plugin, name)
+    return Chain(manager, tuple(plugins))
+
+
+MAIN = chain(give=Give(), wire=Wire())
+
+
+@define
+class World:
+    """A node's namespace that this thread is in, a pool of three, and pods."""
+
+    name: str
+    folder: Path
+    pods: Pods
+    kernel: Kernel
+    now: float = 0.0
+    buried: int = 0
+
+    def start(self, addresses: int = 3, patience: float = 5.0) -> Attachments:
+        """Start as the agent does, also after a crash."""
+        pool = AddressPool(0.0, time.monotonic)
+        self.state = State(Store(self.folder / "state.db"), pool, lambda: None)
+        self.state.add_eni(PRIMARY, 9, ADDRESSES[:addresses])
+        self.attachments = Attachments(
+            self.state, self.kernel, lambda: NODE, self._bury, patience=patience
+        )
+        return self.attachments
+
+    state: State = None  # type: ignore[assignment]
+    attachments: Attachments = None  # type: ignore[assignment]
+
+    def _bury(self) -> None:
+        self.buried += 1
+
+    def request(
+        self, number: int, netns: int | None, what: Chain = MAIN, attempt: int = 0
+    ) -> Request:
+        return Request(
+            id=bytes([attempt]) * 16,
+            pod=a_pod(number),
+            chain=what,
+            plugins=what.names,
+            netns=netns,
+            sandbox=f"/run/netns/{number}",
+        )
+
+    def picture(self) -> dict[str, str]:
+        self.kernel.reap()
+        return picture(self.name)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with namespace() as name, pods() as made, inside(name):
+        world = World(name, tmp_path, made, Kernel())
+        world.start()
+        yield world
+
+
+@pytest.mark.smoke
+def test_a_pod_is_attached_checked_and_deleted_without_a_trace(world: World) -> None:
+    before = world.picture()
+    netns = world.pods.new()
+    request = world.request(0, netns)
+
+    part = world.attachments.add(request)
+    assert part.result is not None
+    assert part.result["ips"][0]["address"] == "10.0.0.10/32"
+    world.attachments.check(request)
+    assert "10.0.0.10 dev eni" in run("ip", "route", "show", "table", "512")
+    assert part.alias in run("ip", "link", "show", part.pod.host_ifname)
+
+    assert world.attachments.delete(request)
+    assert world.picture() == before
+    assert world.attachments.delete(request) == ()
+
+
+def test_the_same_request_again_gets_the_same_answer(world: World) -> None:
+    netns = world.pods.new()
+    first = world.attachments.add(world.request(0, netns))
+
+    assert world.attachments.add(world.request(0, netns)) == first
+    assert world.state.counts().assigned == 1
+
+
+def test_a_new_add_for_a_live_attachment_is_refused(world: World) -> None:
+    netns = world.pods.new()
+    world.attachments.add(world.request(0, netns))
+
+    with pytest.raises(InterfaceTakenError):
+        world.attachments.add(world.request(0, netns, attempt=1))
+
+    world.attachments.check(world.request(0, netns))
+
+
+def test_an_interface_of_that_name_is_a_refusal_that_leaves_nothing(
+    world: World,
+) -> None:
+    netns = world.pods.new()
+    pod = world.pods.names[0]
+    run("ip", "-n", pod, "link", "add", "eth0", "type", "veth", "peer", "name", "x0")
+    before = world.picture(), picture(pod)
+
+    with pytest.raises(InterfaceTakenError):
+        world.attachments.add(world.request(0, netns))
+
+    assert (world.picture(), picture(pod)) == before
+    assert world.state.counts().assigned == 0
+
+
+def test_a_conflict_inside_the_kernel_leaves_nothing(world: World) -> None:
+    netns = world.pods.new()
+    run("ip", "route", "add", "10.0.0.10/32", "dev", "lo", "table", "512")
+    before = world.picture(), picture(world.pods.names[0])
+
+    with pytest.raises(KernelError, match=r"10\.0\.0\.10/32"):
+        world.attachments.add(world.request(0, netns))
+
+    assert (world.picture(), picture(world.pods.names[0])) == before
+    assert world.state.parts() == ()
+    assert world.state.open_slot() == 0
+
+
+def test_two_entries_share_an_attachment_and_its_slot(world: World) -> None:
+    netns = world.pods.new()
+    extra = chain(extra=Extra(700))
+    first = world.attachments.add(world.request(0, netns))
+    prev = evolve(a_pod(0), prev=first.result)
+
+    second = world.attachments.add(evolve(world.request(0, netns, extra), pod=prev))
+
+    assert second.pod.slot == first.pod.slot
+    assert second.result == first.result
+    assert "700:" in run("ip", "rule")
+    assert world.attachments.delete(world.request(0, netns, extra)) == (second,)
+    assert "700:" not in run("ip", "rule")
+    world.attachments.check(world.request(0, netns))
+
+
+def test_deleting_the_main_entry_takes_all_that_is_left(world: World) -> None:
+    netns = world.pods.new()
+    before = world.picture()
+    first = world.attachments.add(world.request(0, netns))
+    extra = evolve(
+        world.request(0, netns, chain(extra=Extra(700))),
+        pod=evolve(a_pod(0), prev=first.result),
+    )
+    world.attachments.add(extra)
+
+    assert len(world.attachments.delete(world.request(0, netns))) == 2
+
+    assert world.picture() == before
+
+
+def test_one_host_object_for_two_pods_is_refused(world: World) -> None:
+    both = chain(give=Give(), wire=Wire(), extra=Extra(700))
+    world.attachments.add(world.request(0, world.pods.new(), both))
+
+    with pytest.raises(ConflictError):
+        world.attachments.add(world.request(1, world.pods.new(), both))
+
+    assert world.state.counts().assigned == 1
+
+
+def test_delete_without_a_namespace_removes_the_hosts_side(world: World) -> None:
+    before = world.picture()
+    world.attachments.add(world.request(0, world.pods.new()))
+
+    world.attachments.delete(world.request(0, None))
+
+    assert world.picture() == before
+
+
+def test_check_names_what_is_missing(world: World) -> None:
+    request = world.request(0, world.pods.new())
+    part = world.attachments.add(request)
+    run("ip", "route", "del", "10.0.0.10/32", "table", "512")
+
+    with pytest.raises(CheckError, match=r"table=512.*missing"):
+        world.attachments.check(request)
+
+    assert part.life is Life.LIVE
+
+
+def test_check_after_delete_knows_nothing(world: World) -> None:
+    request = world.request(0, world.pods.new())
+    world.attachments.add(request)
+    world.attachments.delete(request)
+
+    with pytest.raises(UnknownContainerError):
+        world.attachments.check(request)
+
+
+def test_a_crash_amid_an_add_is_settled_at_the_next_start(world: World) -> None:
+    before = world.picture()
+    netns = world.pods.new()
+    part = world.attachments.add(world.request(0, netns))
+    world.state.with_store(lambda s: s.update(evolve(part, life=Life.PENDING)))
+
+    world.start().recover()
+
+    assert world.picture() == before
+    assert world.state.counts().assigned == 0
+
+
+def test_a_restart_puts_back_what_somebody_removed_meanwhile(world: World) -> None:
+    request = world.request(0, world.pods.new())
+    world.attachments.add(request)
+    run("ip", "rule", "del", "priority", "600")
+    run("ip", "route", "del", "10.0.0.10/32", "table", "512")
+
+    world.start().recover()
+
+    world.attachments.check(request)
+
+
+def test_a_missed_delete_applies_only_to_what_was_made_before_it(
+    world: World,
+) -> None:
+    key = AttachmentKey("c0", "eth0")
+    world.attachments.add(world.request(0, world.pods.new()))
+
+    assert not world.attachments.bury(key, time.time() - 60)
+    assert world.attachments.bury(key, time.time() + 1)
+    assert world.state.parts() == ()
+
+
+def test_gc_removes_the_dead_and_doubts_the_living(world: World) -> None:
+    world.attachments.add(world.request(0, world.pods.new()))
+    dead = world.attachments.add(world.request(1, world.pods.new()))
+    kept = world.attachments.add(world.request(2, world.pods.new()))
+    run("ip", "link", "del", dead.pod.host_ifname)
+    now = time.time() + 1
+
+    first = world.attachments.collect("vpc", {kept.key}, now)
+    second = world.attachments.collect("vpc", {kept.key}, now + 30)
+    third = world.attachments.collect("vpc", {kept.key}, now + 61)
+    other = world.attachments.collect("other", set(), now + 200)
+
+    assert [p.key.container_id for p in first] == ["c1"]
+    assert second == ()
+    assert [p.key.container_id for p in third] == ["c0"]
+    assert other == ()
+    assert [p.key for p in world.state.parts()] == [kept.key]
+
+
+def test_a_pod_whose_link_is_gone_is_swept_after_a_while(world: World) -> None:
+    part = world.attachments.add(world.request(0, world.pods.new()))
+    run("ip", "link", "del", part.pod.host_ifname)
+
+    absent = world.attachments.sweep({}, 10.0)
+    assert list(absent) == [part.id]
+    assert world.attachments.sweep({part.id: time.monotonic() - 11}, 10.0) == {}
+
+    assert world.state.parts() == ()
+
+
+def test_an_add_on_an_empty_pool_waits_for_an_address(world: World) -> None:
+    attachments = world.start(addresses=0)
+    netns = world.pods.new()
+    done: list[str] = []
+    thread = Thread(
+        target=lambda: done.append(str(attachments.add(world.request(0, netns)).life))
+    )
+    thread.start()
+    while not world.state.views()[1]:
+        assert thread.is_alive()
+
+    world.state.supply(PRIMARY.id, ADDRESSES[:1])
+    thread.join(5)
+
+    assert done == ["live"]
+
+
+@pytest.mark.parametrize(
+    ("patience", "blocked", "error"),
+    [
+        (0.1, None, PoolEmptyError),
+        (60.0, EniLimitError("2 ENIs are full"), EniLimitError),
+    ],
+)
+def test_a_wait_ends_with_the_reason(
+    world: World, patience: float, blocked: EniLimitError | None, error: type
+) -> None:
+    attachments = world.start(addresses=0, patience=patience)
+    world.state.blocked(blocked)
+
+    with pytest.raises(error):
+        attachments.add(world.request(0, world.pods.new()))
+
+    assert world.state.views()[1] == 0
+    assert world.state.open_slot() == 0
+
+
+def test_a_wait_ends_when_the_caller_hangs_up(world: World) -> None:
+    attachments = world.start(addresses=0, patience=60)
+    request = evolve(world.request(0, world.pods.new()), here=lambda: False)
+
+    with pytest.raises(CancelledError, match="hung up"):
+        attachments.add(request)
+
+
+def test_a_delete_overtakes_its_waiting_add(world: World) -> None:
+    attachments = world.start(addresses=0, patience=60)
+    netns = world.pods.new()
+    failed: list[type] = []
+
+    def add() -> None:
+        try:
+            attachments.add(world.request(0, netns))
+        except CancelledError as error:
+            failed.append(type(error))
+
+    thread = Thread(target=add)
+    thread.start()
+    while not world.state.views()[1]:
+        assert thread.is_alive()
+
+    assert attachments.delete(world.request(0, netns)) == ()
+    thread.join(5)
+
+    assert failed == [CancelledError]
+
+
+def test_no_descriptor_is_left_open(world: World) -> None:
+    request = world.request(0, world.pods.new())
+    world.attachments.add(request)
+    world.attachments.delete(request)
+    before = len(os.listdir("/proc/self/fd"))
+
+    for attempt in range(1, 4):
+        again = evolve(request, id=bytes([attempt]) * 16)
+        world.attachments.add(again)
+        world.attachments.check(again)
+        world.attachments.delete(again)
+
+    assert len(os.listdir("/proc/self/fd")) == before
