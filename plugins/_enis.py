@@ -1,0 +1,88 @@
+"""What every layout wants of the node's ENIs, and the numbers that layouts share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
+from typing import Final
+
+from eniplug.hooks import (
+    HOST,
+    MAIN_TABLE,
+    Address,
+    Eni,
+    LinkState,
+    Network,
+    Node,
+    Object,
+    Route,
+    Rule,
+    Sysctl,
+)
+from eniplug.plugins._gateway import DEFAULT
+
+POD_GROUP: Final = 0xE000
+"""A pod's host link is in link group POD_GROUP + mark of its ENI."""
+
+LAST_POD_GROUP: Final = POD_GROUP + 0x7F
+
+LOOSE: Final = 2
+"""rp_filter: some route back must exist (RFC 3704), by whichever interface."""
+
+
+def set_up(node: Node, *, routes: int, rules: int) -> Iterator[Object]:
+    """Declare forwarding, and each ENI's link, address, table and rule.
+
+    ``routes`` and ``rules`` are the routing protocol numbers that they carry.
+    """
+    yield Sysctl(path="net/ipv4/ip_forward", value="1")
+    if any(eni.address(6) for eni in node.enis):
+        yield Sysctl(path="net/ipv6/conf/all/forwarding", value="1")
+    for eni in node.enis:
+        yield LinkState(link=eni.link, setting="mtu", value=node.settings.eni_mtu)
+        # Replies to node ports come in by one ENI and leave by another.
+        yield LinkState(link=eni.link, setting="rp_filter", value=LOOSE)
+        if not eni.primary:
+            yield from _secondary(eni, routes, rules)
+    for cidr in node.settings.external_service_cidrs:
+        yield Rule(
+            priority=1535,
+            family=cidr.version,
+            dst=cidr,
+            table=MAIN_TABLE,
+            protocol=rules,
+        )
+
+
+def _secondary(eni: Eni, routes: int, rules: int) -> Iterator[Object]:
+    yield LinkState(link=eni.link, setting="up", value=1)
+    for address, gateway in zip(eni.addresses, eni.gateways, strict=True):
+        yield Address(link=eni.link, address=address, side=HOST)
+        yield Route(
+            destination=ip_network(gateway),
+            link=eni.link,
+            table=eni.table,
+            protocol=routes,
+            side=HOST,
+        )
+        yield Route(
+            destination=DEFAULT[gateway.version],
+            via=gateway,
+            link=eni.link,
+            table=eni.table,
+            protocol=routes,
+            side=HOST,
+        )
+        yield Rule(
+            priority=32765,
+            family=address.version,
+            src=ip_network(address.ip),
+            table=eni.table,
+            protocol=rules,
+        )
+
+
+def elements(cidrs: Iterable[Network]) -> str:
+    """Write a set's elements for nftables; nothing when there are none."""
+    found = ", ".join(str(cidr) for cidr in cidrs)
+    return f"elements = {{ {found} }}" if found else ""

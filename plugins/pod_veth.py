@@ -1,0 +1,32 @@
+"""pod-veth: a pod's interface is one end of a veth pair.
+
+A pod has an interface with its addresses at full length (/32, /128); the node has the
+other end, named as the AWS VPC CNI names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from eniplug.hooks import Address, Allocation, Object, Pod, Veth, hookimpl
+
+
+@frozen(eq=False, kw_only=True)
+class PodVeth:
+    """Gives a pod its interface: a veth pair with the pod's addresses on it."""
+
+    @hookimpl
+    def setup_netns(self, pod: Pod, allocation: Allocation) -> Iterator[Object]:
+        """Declare the pair and the addresses."""
+        for nic in allocation.nics:
+            yield Veth(
+                name=nic.host_ifname,
+                peer=nic.ifname,
+                mac=nic.host_mac,
+                peer_mac=nic.mac,
+                mtu=pod.mtu,
+            )
+            for address in nic.addresses:
+                yield Address(link=nic.ifname, address=address)
