@@ -6,17 +6,14 @@ import json
 from collections.abc import Callable, Sequence
 from threading import Lock
 
+from eniplug.cni.conflist import Conflist
 from eniplug.core.chain import Chain
 from eniplug.core.manager import Catalogue, wanted
 from eniplug.hooks.errors import ConfigError
 
 
 class Chains:
-    """Finds or makes the chain of a request's entry.  Safe to call from many threads.
-
-    ``use`` is told of each new chain, so that its node objects are there before its
-    first pod.
-    """
+    """Finds or makes a request's chain.  Safe to call from many threads."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -44,9 +41,30 @@ def names_of(plugins: object) -> tuple[str, ...]:
     return tuple(name for name in named if isinstance(name, str))
 
 
-def same_addresses(own: Sequence[Chain]) -> Callable[[Chain], None]:
-    """Make the check that a request's address plugin is one of the agent's."""
-    known = {name for chain in own for name in chain.address_plugins}
+def own_chains(chains: Chains, conflist: Conflist, source: str) -> Sequence[Chain]:
+    """Make the chains of the agent's own conflist.
+
+    Raises ConfigError, also when no entry of type eniplug names an address plugin.
+    """
+    own = [
+        chains.make(entry.get("plugins"), f"{source}: plugins[{i}].plugins")
+        for i, entry in enumerate(conflist.plugins)
+        if entry.get("type") == "eniplug"
+    ]
+    if not any(chain.address_plugins for chain in own):
+        msg = f"{source}: no entry of type eniplug names an address plugin"
+        raise ConfigError(msg, "name one, for example secondary-ip")
+    return own
+
+
+def usable(
+    own: Sequence[Chain], use: Callable[[Chain], None]
+) -> Callable[[Chain], None]:
+    """Make the check that a request's address plugin is one of the agent's.
+
+    What passes goes on to ``use``.
+    """
+    known = sorted({name for chain in own for name in chain.address_plugins})
 
     def check(chain: Chain) -> None:
         strange = [name for name in chain.address_plugins if name not in known]
@@ -54,5 +72,6 @@ def same_addresses(own: Sequence[Chain]) -> Callable[[Chain], None]:
             msg = f"the agent's conflist has no address plugin {strange[0]!r}"
             remedy = f"start the agent with a conflist that names it; it has {known}"
             raise ConfigError(msg, remedy)
+        use(chain)
 
     return check

@@ -190,7 +190,9 @@ class CloudWorker(Thread):
         except EniplugError as error:
             self._pace.failed(throttled=isinstance(error, ThrottledError))
             pause = round(self._pace.wait(), 1)
-            log.warning("EC2", error=error.message, reason=error.reason, pause=pause)
+            log.warning(
+                "EC2 call failed", error=error.message, reason=error.reason, pause=pause
+            )
             return self._next()
         return 0.0 if acted else self._next()
 
@@ -202,8 +204,7 @@ class CloudWorker(Thread):
             if eni.id not in adopted:
                 self._arrivals.expect(eni, eni.secondary, new=True)
         for eni in self._facts.unmanaged:
-            ours = eni.tags.get(INSTANCE_TAG) == self._facts.instance_id
-            if ours and eni.status == "detaching":
+            if self._is_ours(eni) and eni.status == "detaching":
                 self._depart(eni.id, eni.attachment_id, detached=True)
 
     def _next(self) -> float:
@@ -301,7 +302,10 @@ class CloudWorker(Thread):
     def _give_back(self, action: UnassignAddresses | DeleteEni) -> bool:
         if isinstance(action, UnassignAddresses):
             return self._unassign(action.eni, action.addresses)
-        if self._departures or not self._host.release_eni(action.eni):
+        # An EFA serves pods like any ENI, but was not put there for them.
+        if self._enis[action.eni].kind != "interface" or self._departures:
+            return False
+        if not self._host.release_eni(action.eni):
             return False
         self._arrivals.forget(action.eni)
         gone = self._enis.pop(action.eni)
@@ -333,11 +337,12 @@ class CloudWorker(Thread):
     def _give_up(self, arrival: Arrival) -> None:
         """Part with an ENI that never came; ask again what a known one has."""
         eni = arrival.eni
-        if arrival.new and not eni.primary:
-            self._enis.pop(eni.id, None)
-            self._depart(eni.id, eni.attachment_id)
-        else:
+        if not arrival.new:
             self._recount_due = True
+            return
+        self._enis.pop(eni.id, None)
+        if self._is_ours(eni):
+            self._depart(eni.id, eni.attachment_id)
 
     def _depart(
         self, eni_id: str, attachment: str | None, *, detached: bool = False
@@ -393,8 +398,8 @@ class CloudWorker(Thread):
     def _sweep(self) -> None:
         """Find ENIs that were made for this instance and never attached."""
         for eni in self._ask().leaked(self._facts.instance_id):
-            known = eni.id in self._arrivals or eni.id in self._departures
-            if eni.description == self._description and not known:
+            known = eni.id in self._enis or eni.id in self._departures
+            if self._is_ours(eni) and not known:
                 log.info("leaked ENI found", eni=eni.id)
                 self._depart(eni.id, None)
 
@@ -406,13 +411,17 @@ class CloudWorker(Thread):
             for address, since in self._given_back.items()
             if now - since < FORGET_AFTER
         }
-        for eni in self._ask().enis(self._facts.instance_id):
+        found = self._ask().enis(self._facts.instance_id)
+        here = {eni.id for eni in self._host.view().enis}
+        aside = {eni.id for eni in self._facts.unmanaged}
+        for eni in found:
             if eni.id in self._departures:
                 self._departures[eni.id].attachment = eni.attachment_id
             elif eni.id in self._enis:
                 self._enis[eni.id] = eni
-                self._arrivals.expect(eni, set(eni.secondary) - self._given_back.keys())
-            elif eni.description == self._description and eni.status != "detaching":
+                has = set(eni.secondary) - self._given_back.keys()
+                self._arrivals.expect(eni, has, new=eni.id not in here)
+            elif eni.id not in aside and self._is_ours(eni):
                 self._depart(eni.id, eni.attachment_id)
         self._recount_due, self._swept = False, float("-inf")
         for token in self._doubts:
@@ -442,6 +451,11 @@ class CloudWorker(Thread):
             self._recount_due = True
             raise
         self._host.done(token)
+
+    def _is_ours(self, eni: EniFacts) -> bool:
+        """Tell whether an agent of this instance made that ENI."""
+        tagged = eni.tags.get(INSTANCE_TAG) == self._facts.instance_id
+        return tagged and eni.description == self._description
 
     @property
     def _description(self) -> str:

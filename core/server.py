@@ -65,13 +65,16 @@ class Server:
         self._events.register(self._woken, selectors.EVENT_READ, None)
         self._front.start()
 
-    def close(self, grace: float) -> None:
-        """Accept nothing more and give running requests ``grace`` seconds."""
+    def refuse(self) -> None:
+        """Accept nothing more; what runs goes on."""
         self._path.unlink(missing_ok=True)
         self._wake.send(b"x")
         self._front.join()
         if self._listener is not None:
             self._listener.close()
+
+    def close(self, grace: float) -> None:
+        """Give running requests ``grace`` seconds."""
         with self._change:
             self._change.wait_for(lambda: not self._running, grace)
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from ipaddress import ip_address
@@ -210,3 +211,12 @@ class Store:
 
 def _record(part: Part) -> str:
     return json.dumps(FROZEN.unstructure(evolve(part, result=None)))
+
+
+def set_aside(path: Path) -> None:
+    """Move a store's files out of the way, for whoever wants to look at them."""
+    suffix = f".{int(time.time())}"
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        found = path.with_name(name)
+        if found.exists():
+            found.rename(path.with_name(name + suffix))

@@ -119,25 +119,22 @@ def raise_link(
     *,
     alias: str = "",
     no_link_local: bool = True,
-) -> Message:
-    """Bring a new link up with what its create message does not take.
+) -> tuple[Message, Message]:
+    """Bring a new link up, after what its create message does not take.
 
     ``settings`` are IPv4 settings.  The kernel refuses IFLA_AF_SPEC, and ignores the
-    alias, in the message that creates a link.
+    alias, in the message that creates a link; and an end whose other end is up may
+    have made its fe80:: address before it reads IFLA_AF_SPEC in one that raises it.
     """
     parts = [_ipv4(settings)] if settings else []
     if no_link_local:
         parts.append(_NO_LINK_LOCAL)
-    return Message(
-        uapi.RTM_SETLINK,
-        0,
-        _link(
-            index,
-            text(uapi.IFLA_IFALIAS, alias) if alias else b"",
-            nest(uapi.IFLA_AF_SPEC, *parts) if parts else b"",
-            up=True,
-        ),
+    marked = _link(
+        index,
+        text(uapi.IFLA_IFALIAS, alias) if alias else b"",
+        nest(uapi.IFLA_AF_SPEC, *parts) if parts else b"",
     )
+    return Message(uapi.RTM_SETLINK, 0, marked), set_link(index, "up", 1)
 
 
 def _ipv4(settings: Mapping[str, int]) -> bytes:

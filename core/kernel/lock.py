@@ -36,6 +36,11 @@ class FairLock:
         with self._mutex:
             self._pass_on()
 
+    @property
+    def waiting(self) -> int:
+        """How many threads wait for it."""
+        return len(self._queue)
+
     def _pass_on(self) -> None:
         if self._queue:
             self._queue.popleft().release()

@@ -103,11 +103,11 @@ class Pairs:
                 for (side, link, setting), one in self._carried.items()
                 if (side, link) == (place.side, name) and setting in IPV4_DEVCONF
             }
-            message = encode.raise_link(
+            messages = encode.raise_link(
                 place.index(name),
                 settings,
                 alias=alias if place.side is HOST else "",
                 no_link_local=ipv6 and veth.mtu >= IPV6_MIN_MTU,
             )
-            steps.append((veth, message))
+            steps += [(veth, message) for message in messages]
         return steps

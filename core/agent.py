@@ -1,0 +1,308 @@
+"""The agent: one resident process per node.  Here is the order of start and stop.
+
+Start: settings and conflist; plugins; the store; the node from IMDS and EC2; what a
+crash cut off; node objects; ENIs and their addresses; DELs that were missed; the
+socket; and when all is ready, and only then, the conflist.  Stop: the listener, those
+who wait, half a second for the rest.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import Event
+from typing import Final
+
+import click
+import structlog
+from attrs import frozen
+
+from eniplug.cni.conflist import Conflist, load_conflist
+from eniplug.cni.errors import CniError
+from eniplug.core.attach import Attachments
+from eniplug.core.chains import Chains, own_chains, usable
+from eniplug.core.cloud import CloudWorker
+from eniplug.core.discover import Facts, discover, eni_of
+from eniplug.core.ec2 import Ec2, EniFacts
+from eniplug.core.host import AgentHost, Bounds
+from eniplug.core.imds import Imds
+from eniplug.core.install import install_conflist
+from eniplug.core.kernel import Kernel
+from eniplug.core.kernel.reaper import Reaper
+from eniplug.core.log import configure
+from eniplug.core.manager import Catalogue
+from eniplug.core.node import NodeScope
+from eniplug.core.pool import AddressPool
+from eniplug.core.requests import Requests
+from eniplug.core.server import Server
+from eniplug.core.settings import Settings
+from eniplug.core.state import State
+from eniplug.core.store import Store, set_aside
+from eniplug.core.tombstones import Tombstones
+from eniplug.hooks import Eni, Node
+from eniplug.hooks.errors import CancelledError, ConfigError, EniplugError, KernelError
+
+log = structlog.get_logger()
+
+SHIPPED: Final = Path(__file__).with_name("10-eniplug.conflist")
+"""The conflist that the agent runs with unless it is told another."""
+
+HEARTBEAT: Final = 1.0
+"""Seconds between looks at the tombstones."""
+
+SWEEP_EVERY: Final = 5.0
+"""Seconds between looks for pods whose host link is gone."""
+
+SWEEP_AFTER: Final = 10.0
+"""Seconds that a host link must be gone before its pod counts as dead."""
+
+FIRST_ADDRESSES: Final = 10.0
+"""Seconds that the start of a new node waits for its first address."""
+
+STOP_GRACE: Final = 0.5
+"""Seconds that running requests have when the agent stops."""
+
+
+@frozen(kw_only=True)
+class Options:
+    """How the agent is started; paths as the agent sees them."""
+
+    conflist: Path | None = None
+    run_dir: Path = Path("/run/eniplug")
+    conf_dir: Path = Path("/etc/cni/net.d")
+    proc_sys: Path = Path("/proc/sys")
+    gc_strict: bool = False
+    rebuild: bool = False
+
+
+class Agent:
+    """Puts the parts together, in order."""
+
+    def __init__(self, options: Options, environ: Mapping[str, str]) -> None:
+        """Read settings and conflist, and load the plugins that it names.
+
+        Raises ConfigError or CniError, one line that names what is wrong.
+        """
+        self._options = options
+        self._stop = Event()
+        self._settings = Settings.from_environ(environ)
+        configure(self._settings.log_level)
+        path = options.conflist or self._settings.conflist or SHIPPED
+        self._conflist: Conflist = load_conflist(path)
+        self._chains = Chains(Catalogue.from_environ(environ))
+        self._own = own_chains(self._chains, self._conflist, str(path))
+        self._kernel = Kernel(proc_sys=options.proc_sys)
+
+    def stop(self) -> None:
+        """Ask for the end; returns at once."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Start, serve until `stop`, and stop."""
+        began = time.monotonic()
+        store = self._open_store()
+        metadata = Imds()
+        facts, cloud = discover(
+            metadata,
+            Ec2,
+            manage_untagged=self._settings.manage_untagged_eni,
+            stop=self._stop,
+        )
+        work = Event()
+        pool = AddressPool(self._settings.ip_cooldown_period, time.monotonic)
+        state = State(store, pool, work.set)
+        found = self._found_enis(facts, state)
+        node = self._node(facts, [eni for eni, _ in found])
+        scope = NodeScope(node, self._own, self._kernel, state)
+        reaper = Reaper(self._kernel.reap)
+        attachments = Attachments(
+            state,
+            self._kernel,
+            lambda: scope.node,
+            reaper.wake,
+            patience=self._settings.add_wait,
+            gc_strict=self._options.gc_strict,
+        )
+        attachments.recover()
+        scope.settle()
+        for eni, told in found:
+            state.add_eni(eni, facts.limits.eni_capacity, told.secondary)
+        host = self._host(facts, state, scope)
+        worker = CloudWorker(cloud, metadata, host, facts, self._settings, work)
+        tombstones = Tombstones(self._options.run_dir / "tombstones", attachments.bury)
+        tombstones.work_off()
+        use = usable(self._own, scope.use)
+        requests = Requests(attachments, self._chains, use, state, self._settings)
+        server = Server(self._options.run_dir / "agent.sock", requests.handle)
+        reaper.start()
+        worker.start()
+        self._await_addresses(state)
+        gc.collect()
+        gc.freeze()  # what the start made is never garbage: do not look at it again
+        server.open()
+        install_conflist(self._options.conf_dir, self._conflist.text)
+        log.info("ready", seconds=round(time.monotonic() - began, 3))
+        self._beat(attachments, tombstones)
+        server.refuse()
+        state.cancel(None, "the agent stops")
+        worker.stop()
+        reaper.stop()
+        server.close(STOP_GRACE)
+        log.info("stopped")
+
+    # -- start -------------------------------------------------------------------------
+
+    def _open_store(self) -> Store:
+        """Open the store; a new one is refused while pods of an older one run here."""
+        path = self._options.run_dir / "state.db"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._options.rebuild:
+            set_aside(path)
+        store = Store(path)
+        if store.fresh and not self._options.rebuild:
+            with self._kernel.lock:
+                links = self._kernel.links()
+            lost = [
+                name for name, link in links.items() if link.alias[:10] == "eniplug/1 "
+            ]
+            if lost:
+                store.close()
+                path.unlink()
+                msg = f"{path} is lost, and {len(lost)} pods of it run here"
+                raise ConfigError(
+                    msg, f"delete these pods, or {path}'s backup comes back"
+                )
+        return store
+
+    def _found_enis(self, facts: Facts, state: State) -> Sequence[tuple[Eni, EniFacts]]:
+        """The managed ENIs that have a link on the node, the primary first."""
+        with self._kernel.lock:
+            links = {link.mac: name for name, link in self._kernel.links().items()}
+        enis: list[tuple[Eni, EniFacts]] = []
+        for found in facts.managed:
+            link = links.get(found.mac)
+            if link is None:
+                log.warning("no link has this ENI's MAC", eni=found.id, mac=found.mac)
+                continue
+            mark = state.mark_for(found.id, primary=found.primary)
+            enis.append((eni_of(found, link, mark), found))
+        if not enis or not enis[0][0].primary:
+            msg = f"no link has the primary ENI's MAC address {facts.primary.mac}"
+            raise KernelError(msg, "run the agent in the host's network namespace")
+        return enis
+
+    def _node(self, facts: Facts, enis: Sequence[Eni]) -> Node:
+        return Node(
+            instance_id=facts.instance_id,
+            instance_type=facts.instance_type,
+            region=facts.region,
+            zone=facts.zone,
+            vpc_cidrs=facts.vpc_cidrs,
+            enis=tuple(enis),
+            settings=self._settings.node,
+        )
+
+    def _host(self, facts: Facts, state: State, scope: NodeScope) -> AgentHost:
+        planner = next(c for c in self._own if c.address_plugins)
+        limit = facts.limits.max_enis
+        most = limit if self._settings.max_eni is None else self._settings.max_eni
+        bounds = Bounds(
+            instance_type=facts.instance_type,
+            max_enis=min(limit, most),
+            unmanaged=facts.places_lost,
+            eni_capacity=facts.limits.eni_capacity,
+            max_pods=self._settings.max_pods or facts.limits.max_pods,
+        )
+        return AgentHost(
+            state=state,
+            scope=scope,
+            kernel=self._kernel,
+            chain=planner,
+            targets=self._settings.targets,
+            bounds=bounds,
+        )
+
+    def _await_addresses(self, state: State) -> None:
+        """Wait for a first address, as long as there is hope, but not for ever."""
+        end = time.monotonic() + FIRST_ADDRESSES
+        while time.monotonic() < end and not self._stop.wait(0.01):
+            counts = state.counts()
+            if counts.idle or counts.cooling or state.why_blocked() is not None:
+                return
+
+    # -- between start and stop --------------------------------------------------------
+
+    def _beat(self, attachments: Attachments, tombstones: Tombstones) -> None:
+        absent: dict[int, float] = {}
+        swept = time.monotonic()
+        while not self._stop.wait(HEARTBEAT):
+            try:
+                tombstones.work_off()
+                if time.monotonic() - swept >= SWEEP_EVERY:
+                    absent = attachments.sweep(absent, SWEEP_AFTER)
+                    swept = time.monotonic()
+            except EniplugError as error:
+                log.error("heartbeat", error=error.message)
+
+
+@click.command("agent")
+@click.option(
+    "--conflist",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Take the plugins from this conflist, and install it when ready"
+    " (also ENIPLUG_CONFLIST; default: the one that is shipped).",
+)
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("/run/eniplug"),
+    show_default=True,
+    help="Keep the socket and the store here.",
+)
+@click.option(
+    "--conf-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("/etc/cni/net.d"),
+    show_default=True,
+    help="Install the conflist here.",
+)
+@click.option(
+    "--proc-sys",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("/proc/sys"),
+    show_default=True,
+    help="Write sysctls here; in a container, where the host's /proc/sys is mounted.",
+)
+@click.option(
+    "--gc-strict",
+    is_flag=True,
+    help="On GC, remove unlisted pods at once, also where their link still exists.",
+)
+@click.option(
+    "--rebuild", is_flag=True, help="Set an unreadable store aside and begin a new one."
+)
+def command(**options: object) -> None:
+    """Run the node's agent, in the foreground.
+
+    Settings come from the environment, under the names that the AWS VPC CNI documents:
+    WARM_IP_TARGET, MAX_ENI and so on; docs/operate.md lists them.  Logs are JSON lines
+    on standard error.  SIGTERM and SIGINT stop it; running pods are left as they are.
+    """
+    if os.geteuid() != 0:
+        msg = "the agent needs root: it enters network namespaces"
+        raise ConfigError(msg, "run it as root")
+    try:
+        agent = Agent(Options(**options), os.environ)  # type: ignore[arg-type]
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: agent.stop())
+        agent.run()
+    except CancelledError:
+        log.info("stopped before it was ready")
+    except CniError as error:
+        raise ConfigError(error.message, error.details) from error
+    # Threads that are still cut off in a request would hold up an ordinary exit.
+    os._exit(0)
