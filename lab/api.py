@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from botocore.model import OperationNotFoundError
-from moto.core.request import Request
+from moto.core.request import Request  # pyright: ignore[reportPrivateImportUsage]
 from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import add_tag_specification
@@ -39,7 +39,9 @@ class Api(EC2Response):
         """Answer a WSGI request: status, headers, body.  Raises Ec2Error."""
         request = Request(environ)
         try:
-            status, headers, body = self._dispatch(request)
+            status, headers, body = self._dispatch(
+                request, request.url, request.headers
+            )
         except (NotImplementedError, OperationNotFoundError):
             action = request.values.get("Action", "")
             message = f"The action {action} is not valid for this web service."

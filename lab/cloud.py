@@ -13,12 +13,14 @@ from attrs import frozen
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
-from eniplug.lab.ec2 import REGION, VPC6, Ec2
+from eniplug.lab.ec2 import VPC6, Ec2
 from eniplug.lab.errors import LabError
 from eniplug.lab.facts import EniFacts, Listener, Nobody, NodeFacts, as_json
 from eniplug.lab.faults import Faults
 from eniplug.lab.front import Front, FrontServer
-from eniplug.lab.imds import ImdsServer, Memory, Who
+from eniplug.lab.imds import ImdsServer, Who
+from eniplug.lab.interfaces import REGION
+from eniplug.lab.metadata import Memory
 from eniplug.lab.models import install
 from eniplug.lab.rules import Ec2Error
 from eniplug.lab.serving import Server
@@ -58,7 +60,8 @@ class Cloud:
         faults = faults or Faults()
         self._memory = Memory(faults)
         both = _Both(listener or Nobody(), self._memory)
-        self._ec2 = Ec2(both, faults, seed)
+        # moto says that what it makes is a BaseModel.
+        self._ec2: Ec2 = Ec2(both, faults, seed)  # pyright: ignore[reportAssignmentType]
         self._front = Front(self._ec2, faults)
         self._servers: list[Server] = []
         self._vpc: VpcFacts | None = None
@@ -227,7 +230,7 @@ class Cloud:
         for server in self._servers:
             server.close()
         self._servers.clear()
-        self._ec2.close()
+        self._ec2.timers.close()
 
     def __enter__(self) -> Self:
         return self

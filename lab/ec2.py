@@ -1,75 +1,19 @@
-"""EC2's model: moto's VPCs, subnets, instances and groups, with ENIs of our own.
-
-moto keeps no rules for ENIs: it hands out taken addresses, knows no prefixes and no
-limits, and deletes what is attached.  So the ENI is not moto's here at all, and the
-backend's calls about ENIs are replaced; moto builds our `Instance` and `Subnet`.
-"""
+"""EC2's model: moto's VPCs, subnets, groups and instances, with ENIs of our own."""
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Callable
-from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from random import Random
 from typing import Any, Final
 
-from attrs import evolve
-from moto.core.utils import utcnow
-from moto.ec2.models import EC2Backend
-from moto.ec2.models.instance_types import INSTANCE_TYPES
-from moto.ec2.utils import random_eni_attach_id, random_eni_id
-from moto.moto_api._internal import mock_random
-
-from eniplug.lab.eni import Eni
-from eniplug.lab.facts import Listener, NodeFacts
-from eniplug.lab.faults import Faults
-from eniplug.lab.models import Subnet
-from eniplug.lab.rules import (
-    Ec2Error,
-    Limits,
-    Order,
-    Space,
-    full,
-    invalid,
-    parse,
-    space4,
-    space6,
-)
-
-ACCOUNT: Final = "123456789012"
-REGION: Final = "us-east-1"
-PUBLIC: Final = IPv4Network("198.51.100.0/24")
-"""Public addresses are of TEST-NET-2 (RFC 5737): instances' from .11 up."""
-
-_FIRST_PUBLIC = 11
+from eniplug.lab.facts import NodeFacts
+from eniplug.lab.interfaces import Interfaces
 
 VPC6: Final = "2001:db8:1234:5600::/56"
 """The IPv6 range of a VPC that has one (RFC 3849)."""
 
-NOTHING: Final = Order()
 
-_log = logging.getLogger(__name__)
-
-
-class Ec2(EC2Backend):
-    """One account in one region, whose one VPC is there from the start.
-
-    Not safe by itself: whoever calls holds `lock`.
-    """
-
-    enis: dict[str, Any]
-
-    def __init__(self, listener: Listener, faults: Faults, seed: int) -> None:
-        self.lock = threading.RLock()
-        self.listener = listener
-        self.faults = faults
-        self.random = Random(seed)
-        self._timers: set[threading.Timer] = set()
-        self._tokens: dict[str, tuple[str, str]] = {}
-        mock_random.seed(seed)
-        super().__init__(REGION, ACCOUNT)
+class Ec2(Interfaces):
+    """All of EC2 in one account and one region."""
 
     def create_default_vpc(self) -> Any:
         """Leave out moto's default VPC with its six subnets."""
@@ -83,41 +27,6 @@ class Ec2(EC2Backend):
         return vpc
 
     # What there is
-
-    def limits(self, instance_type: str) -> Limits:
-        """Return what a type allows; raises InvalidParameterValue for an unknown one."""
-        if instance_type not in INSTANCE_TYPES:
-            raise invalid(f"Invalid value '{instance_type}' for InstanceType.")
-        info = INSTANCE_TYPES[instance_type]["NetworkInfo"]
-        return Limits.of(instance_type, info)
-
-    def space(self, subnet: Subnet) -> Space[Any, Any]:
-        """Return a subnet's IPv4 addresses as they are taken now."""
-        space = space4(IPv4Network(subnet.cidr_block), self.random)
-        for eni in self.enis.values():
-            if eni.subnet is subnet:
-                space.hold(eni.addresses, eni.prefixes)
-        return space
-
-    def space6(self, subnet: Subnet) -> Space[Any, Any]:
-        """Return a subnet's IPv6 addresses; raises if it has none."""
-        if subnet.cidr6 is None:
-            raise invalid(f"The subnet '{subnet.id}' has no IPv6 CIDR block.")
-        space = space6(subnet.cidr6, self.random)
-        for eni in self.enis.values():
-            if eni.subnet is subnet:
-                space.hold(eni.addresses6, eni.prefixes6)
-        return space
-
-    def check_full(self, order: Order) -> None:
-        """Refuse what the faults say that no subnet has."""
-        form = self.faults.full_subnet
-        if form and (order.count or order.prefix_count):
-            usual = "InsufficientCidrBlocks"
-            usual = usual if order.prefix_count else "InsufficientFreeAddressesInSubnet"
-            raise full(form if isinstance(form, str) else usual)
-        if self.faults.fragmented and order.prefix_count:
-            raise full("InsufficientCidrBlocks")
 
     def node(self, instance: Any) -> NodeFacts:
         """Return an instance as a value."""
@@ -141,246 +50,12 @@ class Ec2(EC2Backend):
         )
 
     def find(self, address: str) -> NodeFacts | None:
-        """Return the instance that sends from an address, as the source check sees it."""
+        """Return the instance that may send from an address (the source check)."""
         source = ip_address(address)
         for eni in self.enis.values():
             if eni.instance is not None and eni.holds(source):
                 return self.node(eni.instance)
         return None
-
-    def choose_public(self, *, elastic: bool = False) -> str:
-        """Return a public address that nobody has."""
-        taken = {eni.public_ip for eni in self.enis.values()}
-        taken |= {each.public_ip for each in self.addresses}
-        hosts = [str(PUBLIC[n]) for n in range(_FIRST_PUBLIC, PUBLIC.num_addresses - 1)]
-        for host in reversed(hosts) if elastic else hosts:
-            if host not in taken:
-                return host
-        message = "The maximum number of addresses has been reached."
-        raise Ec2Error("AddressLimitExceeded", message)
-
-    # ENIs
-
-    def create_network_interface(
-        self,
-        subnet: Any,
-        private_ip_address: str | None = None,
-        private_ip_addresses: list[dict[str, Any]] | None = None,
-        group_ids: list[str] | None = None,
-        description: str | None = None,
-        tags: dict[str, str] | None = None,
-        delete_on_termination: bool | None = False,
-        *,
-        order: Order = NOTHING,
-        order6: Order = NOTHING,
-        device_index: int | None = None,
-        public_ip_auto_assign: bool = False,
-        ipv6_address_count: int | None = None,
-    ) -> Any:
-        """Make an ENI, whole or not at all; ``order`` is what it has beside its own."""
-        if isinstance(subnet, str):
-            subnet = self.get_subnet(subnet)
-        listed = [each["PrivateIpAddress"] for each in private_ip_addresses or ()]
-        primary = private_ip_address or next(
-            (
-                x["PrivateIpAddress"]
-                for x in private_ip_addresses or ()
-                if x.get("Primary")
-            ),
-            None,
-        )
-        others = tuple(each for each in listed if each != primary)
-        order = evolve(order, addresses=others)
-        order6 = evolve(order6, count=order6.count or ipv6_address_count or 0)
-        if not order6.size and str(subnet.assign_ipv6_address_on_creation) == "true":
-            order6 = evolve(order6, count=1)
-        eni = Eni(self, random_eni_id(), subnet, self._choose_mac())
-        eni.groups = self._groups(group_ids, subnet.vpc_id)
-        eni.description = description or ""
-        own = Order(addresses=(primary,)) if primary else Order(count=1)
-        space = self.space(subnet)
-        (eni.addresses, _) = self._take(own, space)
-        addresses, eni.prefixes = self._take(order, space)
-        eni.addresses += addresses
-        if order6.size:
-            eni.addresses6, eni.prefixes6 = self._take(order6, self.space6(subnet))
-        # An instance's own ENI goes with it (EC2 User Guide, "Preserve data").
-        eni.delete_on_termination = bool(delete_on_termination) or device_index == 0
-        self.enis[eni.id] = eni
-        self.create_tags([eni.id], tags or {})
-        eni.public_ip_auto_assign = str(public_ip_auto_assign).lower() == "true"
-        eni.check_auto_public_ip()
-        return eni
-
-    def made_by(self, token: str | None, parameters: str) -> Any:
-        """Return the ENI that an earlier call with this ClientToken made, or None."""
-        eni_id, before = self._tokens.get(token or "", ("", parameters))
-        if before != parameters:
-            message = "Arguments on this idempotent request are inconsistent with "
-            message += "arguments used in previous request(s)."
-            raise Ec2Error("IdempotentParameterMismatch", message)
-        return self.enis.get(eni_id)
-
-    def remember(self, token: str | None, parameters: str, eni_id: str) -> None:
-        """Note which ENI a ClientToken made."""
-        if token:
-            self._tokens[token] = (eni_id, parameters)
-
-    def get_network_interface(self, eni_id: str) -> Any:
-        """Return an ENI; raises InvalidNetworkInterfaceID.NotFound."""
-        if eni_id not in self.enis:
-            message = f"The networkInterface ID '{eni_id}' does not exist"
-            raise Ec2Error("InvalidNetworkInterfaceID.NotFound", message)
-        return self.enis[eni_id]
-
-    def describe_network_interfaces(self, filters: Any = None) -> list[Any]:
-        """Return the one ENI that moto asks for before it tags it; raises if unknown."""
-        return [self.get_network_interface(filters["network-interface-id"])]
-
-    def get_all_network_interfaces(
-        self, eni_ids: list[str] | None = None, filters: Any = None
-    ) -> list[Any]:
-        """Return the ENIs of these ids, or all, that every filter lets through."""
-        wanted = [self.get_network_interface(each) for each in eni_ids or self.enis]
-        for name, patterns in (filters or {}).items():
-            wanted = [eni for eni in wanted if eni.matches(name, patterns)]
-        return wanted
-
-    def delete_network_interface(self, eni_id: str) -> None:
-        """Delete an ENI that is attached to nothing."""
-        eni = self.get_network_interface(eni_id)
-        if eni.instance is not None:
-            raise invalid(f"Network interface '{eni_id}' is currently in use.")
-        self._forget(eni)
-
-    def attach_network_interface(
-        self, eni_id: str, instance_id: str, device_index: int, card: int = 0
-    ) -> Any:
-        """Attach an ENI; the device comes after ``attach_s``, and then the status."""
-        eni, instance = (
-            self.get_network_interface(eni_id),
-            self.get_instance(instance_id),
-        )
-        if instance.state not in {"running", "stopped"}:
-            message = f"Instance '{instance_id}' is not 'running' or 'stopped'."
-            raise Ec2Error("IncorrectInstanceState", message)
-        if eni.instance is not None:
-            message = f"Interface: [{eni_id}] in use."
-            raise Ec2Error("InvalidNetworkInterface.InUse", message)
-        places = [each.place for each in instance.enis]
-        instance.limits.check_place(instance_id, places, card, device_index)
-        instance.limits.check_born(eni_id, eni.count, eni.count6)
-        if eni.availability_zone != instance.enis[0].availability_zone:
-            message = "You may not attach a network interface to an instance if they "
-            message += "are not in the same availability zone"
-            raise Ec2Error("InvalidParameterCombination", message)
-        attachment = random_eni_attach_id()
-        eni.join(instance, attachment, utcnow(), device_index, card)
-        instance.nics[device_index if card == 0 else (card, device_index)] = eni
-        self._later(self.faults.attach_s, partial(self._attached, eni, attachment))
-        return eni
-
-    def _attached(self, eni: Eni, attachment: str) -> None:
-        if eni.attachment_id != attachment or eni.attachment_status != "attaching":
-            return
-        eni.attachment_status = "attached"
-        try:
-            self.listener.attached(eni.facts())
-        except Exception:
-            self._leave(eni)
-            raise
-
-    def detach_network_interface(self, attachment_id: str) -> None:
-        """Take the device away at once; the ENI is free after ``detach_s``."""
-        for eni in self.enis.values():
-            if eni.attachment_id == attachment_id:
-                break
-        else:
-            message = f"The attachment '{attachment_id}' does not exist."
-            raise Ec2Error("InvalidAttachmentID.NotFound", message)
-        if eni.place == (0, 0):
-            message = "The network interface at device index 0 and networkCard index 0"
-            raise Ec2Error("OperationNotPermitted", f"{message} cannot be detached.")
-        if eni.attachment_status == "detaching":
-            message = f"Interface {eni.id} is currently detaching"
-            raise Ec2Error("IncorrectState", message)
-        self.listener.detached(evolve(eni.facts(), attachment="detaching"))
-        eni.attachment_status = "detaching"
-        self._later(self.faults.detach_s, partial(self._detached, eni, attachment_id))
-
-    def _detached(self, eni: Eni, attachment: str) -> None:
-        if eni.attachment_id == attachment:
-            self._leave(eni)
-
-    def _leave(self, eni: Eni) -> None:
-        nics = eni.instance.nics if eni.instance is not None else {}
-        for place in [place for place, nic in nics.items() if nic is eni]:
-            del nics[place]
-        eni.leave()
-
-    def assign(self, eni_id: str, order: Order, order6: Order) -> tuple[Any, ...]:
-        """Give an ENI more addresses; return the new ones and the new prefixes."""
-        eni = self.get_network_interface(eni_id)
-        if not order.size + order6.size:
-            message = "Either addresses, prefixes or the count of one must be given"
-            raise Ec2Error("MissingParameter", message)
-        if eni.instance is not None:
-            limits = eni.instance.limits
-            limits.check_more(eni.count + order.size, eni.count6 + order6.size)
-        if order6.size:
-            new = self._take(order6, self.space6(eni.subnet))
-            eni.addresses6, eni.prefixes6 = (
-                eni.addresses6 + new[0],
-                eni.prefixes6 + new[1],
-            )
-        else:
-            new = self._take(order, self.space(eni.subnet))
-            eni.addresses, eni.prefixes = eni.addresses + new[0], eni.prefixes + new[1]
-        self.listener.addresses(eni.facts())
-        return new
-
-    def unassign(self, eni_id: str, addresses: list[str], prefixes: list[str]) -> None:
-        """Take addresses and prefixes of either family from an ENI, all or none."""
-        eni = self.get_network_interface(eni_id)
-        gone = {*map(parse, addresses), *map(parse, prefixes)}
-        have = {*eni.addresses[1:], *eni.prefixes, *eni.addresses6, *eni.prefixes6}
-        if not gone <= have:
-            message = "Some of the specified addresses are not assigned to interface"
-            raise invalid(f"{message} {eni_id}")
-        eni.addresses = tuple(each for each in eni.addresses if each not in gone)
-        eni.prefixes = tuple(each for each in eni.prefixes if each not in gone)
-        eni.addresses6 = tuple(each for each in eni.addresses6 if each not in gone)
-        eni.prefixes6 = tuple(each for each in eni.prefixes6 if each not in gone)
-        self.listener.addresses(eni.facts())
-
-    def modify(
-        self,
-        eni_id: str,
-        *,
-        group_ids: list[str],
-        source_check: bool | None,
-        description: str | None,
-        attachment: dict[str, Any] | None,
-    ) -> None:
-        """Change an attribute of an ENI (ModifyNetworkInterfaceAttribute)."""
-        eni = self.get_network_interface(eni_id)
-        if (
-            attachment is not None
-            and attachment.get("AttachmentId") != eni.attachment_id
-        ):
-            message = (
-                f"The attachment '{attachment.get('AttachmentId')}' does not exist."
-            )
-            raise Ec2Error("InvalidAttachmentID.NotFound", message)
-        if group_ids:
-            eni.groups = self._groups(group_ids, eni.vpc_id)
-        if source_check is not None:
-            eni.source_dest_check = source_check
-        if description is not None:
-            eni.description = description
-        if attachment is not None:
-            eni.delete_on_termination = bool(attachment["DeleteOnTermination"])
-        self.listener.attribute(eni.facts())
 
     # Instances
 
@@ -392,8 +67,8 @@ class Ec2(EC2Backend):
         try:
             reservation = super().run_instances(*args, **kwargs)
             for instance in reservation.instances:
-                self.listener.instance(self.node(instance))
                 launched.append(instance)
+                self.listener.instance(self.node(instance))
         except Exception:
             for instance in launched:
                 self.listener.instance_gone(self.node(instance))
@@ -404,11 +79,12 @@ class Ec2(EC2Backend):
 
     def terminate_instances(self, instance_ids: list[str]) -> Any:
         """End instances; their ENIs become free, or go where so marked."""
-        for instance in self.get_multi_instances_by_id(instance_ids):
+        found: list[Any] = self.get_multi_instances_by_id(instance_ids)
+        for instance in found:
             if instance.disable_api_termination is True or not instance.nics:
                 continue
             self.listener.instance_gone(self.node(instance))
-            for eni in instance.enis:
+            for eni in list(instance.nics.values()):
                 self._leave(eni)
                 if eni.delete_on_termination:
                     self._forget(eni)
@@ -430,18 +106,27 @@ class Ec2(EC2Backend):
         self.publish()
         return stopped
 
-    def modify_instance_metadata_options(self, instance_id: str, **options: Any) -> Any:
+    def modify_instance_metadata_options(  # noqa: PLR0917
+        self,
+        instance_id: str,
+        http_tokens: str | None = None,
+        hop_limit: int | None = None,
+        http_endpoint: str | None = None,
+        dry_run: bool | None = False,
+        http_protocol: str | None = None,
+        metadata_tags: str | None = None,
+    ) -> Any:
         """Change how IMDS answers; what is not given stays (moto would clear it)."""
         was = self.get_instance(instance_id).metadata_options
-        now = {
-            "http_tokens": was.http_tokens,
-            "hop_limit": was.http_put_response_hop_limit,
-            "http_endpoint": was.http_endpoint,
-            "http_protocol": was.http_protocol_ipv6,
-            "metadata_tags": was.instance_metadata_tags,
-        }
-        now |= {key: value for key, value in options.items() if value is not None}
-        return super().modify_instance_metadata_options(instance_id, **now)
+        return super().modify_instance_metadata_options(
+            instance_id,
+            http_tokens or was.http_tokens,
+            hop_limit or was.http_put_response_hop_limit,
+            http_endpoint or was.http_endpoint,
+            dry_run,
+            http_protocol or was.http_protocol_ipv6,
+            metadata_tags or was.instance_metadata_tags,
+        )
 
     # Public addresses
 
@@ -470,69 +155,6 @@ class Ec2(EC2Backend):
         """Tell the listener which public addresses are in use."""
         enis = (eni.facts() for eni in self.enis.values() if eni.instance is not None)
         self.listener.public_ip({e.primary: e.public for e in enis if e.public})
-
-    # Parts of the above
-
-    def _take(self, order: Order, space: Space[Any, Any]) -> tuple[Any, Any]:
-        order.check()
-        if space.version == 4:  # noqa: PLR2004
-            self.check_full(order)
-        return order.take(space)
-
-    def _choose_mac(self) -> str:
-        taken = {eni.mac for eni in self.enis.values()}
-        while True:
-            mac = bytes((2, *self.random.randbytes(5))).hex(":")
-            if mac not in taken:
-                return mac
-
-    def _groups(self, ids: list[str] | None, vpc: str) -> list[Any]:
-        if not ids:
-            return [self.get_default_security_group(vpc)]
-        groups = [self.get_security_group_from_id(each) for each in dict.fromkeys(ids)]
-        for id_, group in zip(dict.fromkeys(ids), groups, strict=True):
-            if group is None:
-                message = f"The security group '{id_}' does not exist"
-                raise Ec2Error("InvalidGroup.NotFound", message)
-        return groups
-
-    def _forget(self, eni: Eni) -> None:
-        """Remove an ENI, and an elastic address from it."""
-        for address in self.addresses:
-            if address.eni is eni:
-                address.eni = address.instance = address.association_id = None
-        del self.enis[eni.id]
-        self.tags.pop(eni.id, None)
-
-    # Time
-
-    def _later(self, delay: float, act: Callable[[], None]) -> None:
-        """Do it now when there is no delay, so that a test need not wait."""
-        if not delay:
-            act()
-            return
-
-        def run() -> None:
-            with self.lock:
-                self._timers.discard(timer)
-                try:
-                    act()
-                except Exception:
-                    _log.exception("the lab could not follow EC2")
-
-        timer = threading.Timer(delay, run)
-        timer.daemon = True
-        self._timers.add(timer)
-        timer.start()
-
-    def close(self) -> None:
-        """Let nothing more happen by itself."""
-        with self.lock:
-            timers = list(self._timers)
-            self._timers.clear()
-        for timer in timers:
-            timer.cancel()
-            timer.join()
 
 
 def _cidrs(vpc: Any, *, six: bool) -> list[str]:

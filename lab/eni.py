@@ -6,15 +6,10 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from eniplug.lab.facts import Attachment, EniFacts
 from eniplug.lab.rules import invalid
-
-if TYPE_CHECKING:
-    from eniplug.lab.ec2 import Ec2
-    from eniplug.lab.models import Instance, Subnet
-
 
 Ip: TypeAlias = IPv4Address | IPv6Address
 
@@ -33,9 +28,14 @@ _ATTACHMENT_FILTERS = {
 
 
 class Eni:
-    """An elastic network interface; moto's other parts use its lower-case names."""
+    """An elastic network interface, of a subnet and perhaps an instance of moto's."""
 
-    def __init__(self, backend: Ec2, id_: str, subnet: Subnet, mac: str) -> None:
+    instance: Any
+    attachment_id: str | None
+    attach_time: datetime | None
+    attachment_status: Attachment
+
+    def __init__(self, backend: Any, id_: str, subnet: Any, mac: str) -> None:
         self.ec2_backend = backend
         self.id = id_
         self.subnet = subnet
@@ -53,7 +53,7 @@ class Eni:
         self.leave()
 
     def join(
-        self, instance: Instance, attachment: str, at: datetime, device: int, card: int
+        self, instance: Any, attachment: str, at: datetime, device: int, card: int
     ) -> None:
         """Begin to be attached at a place that is free."""
         self.instance = instance
@@ -65,12 +65,12 @@ class Eni:
 
     def leave(self) -> None:
         """Be attached to nothing."""
-        self.instance: Instance | None = None
-        self.attachment_id: str | None = None
-        self.attach_time: datetime | None = None
+        self.instance = None
+        self.attachment_id = None
+        self.attach_time = None
         self.device_index = -1
         self.card = 0
-        self.attachment_status: Attachment = ""
+        self.attachment_status = ""
 
     @property
     def place(self) -> tuple[int, int]:
@@ -234,17 +234,17 @@ class Eni:
     @property
     def owner_id(self) -> str:
         """The account."""
-        return self.ec2_backend.account_id
+        return str(self.ec2_backend.account_id)
 
     @property
     def availability_zone(self) -> str:
         """The subnet's zone."""
-        return self.subnet.availability_zone
+        return str(self.subnet.availability_zone)
 
     @property
     def vpc_id(self) -> str:
         """The subnet's VPC."""
-        return self.subnet.vpc_id
+        return str(self.subnet.vpc_id)
 
     @property
     def private_ip_address(self) -> str:

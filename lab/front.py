@@ -22,8 +22,9 @@ from wsgiref.simple_server import WSGIRequestHandler
 from xml.sax.saxutils import escape
 
 from eniplug.lab.api import Api
-from eniplug.lab.ec2 import REGION, Ec2
+from eniplug.lab.ec2 import Ec2
 from eniplug.lab.faults import ANY, Faults
+from eniplug.lab.interfaces import REGION
 from eniplug.lab.rules import Ec2Error
 from eniplug.lab.serving import Server
 
@@ -79,7 +80,7 @@ class Front:
                 status, headers, answer = Api(self._ec2).answer(environ)
         except Ec2Error as error:
             status, headers, answer = _refusal(error)
-        except Exception:
+        except Exception:  # noqa: BLE001
             _log.exception("%s failed", action)
             message = "An internal error has occurred"
             status, headers, answer = _refusal(Ec2Error("InternalError", message, 500))

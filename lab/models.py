@@ -6,28 +6,35 @@ moto makes them under names of its modules: `install` puts ours in their place.
 from __future__ import annotations
 
 from ipaddress import IPv6Network
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moto.core.utils import utcnow
 from moto.ec2.models import instances, subnets
 from moto.ec2.utils import random_eni_attach_id
 
 from eniplug.lab.eni import Eni
-from eniplug.lab.rules import Limits, Order
-
-if TYPE_CHECKING:
-    from eniplug.lab.ec2 import Ec2
+from eniplug.lab.rules import Limits
 
 
 class Subnet(subnets.Subnet):
     """moto's subnet, counting what our ENIs hold."""
 
-    ec2_backend: Ec2
-
     @property
     def available_ip_address_count(self) -> int:
         """AvailableIpAddressCount: what is left, prefixes counted."""
-        return self.ec2_backend.space(self).free
+        return int(self.ec2_backend.space(self).free)
+
+    @property
+    def ipv6_cidr_block_association_set(self) -> list[dict[str, Any]]:
+        """Its IPv6 ranges, in the form of the answer."""
+        return [
+            {
+                "AssociationId": each["associationId"],
+                "Ipv6CidrBlock": each["ipv6CidrBlock"],
+                "Ipv6CidrBlockState": each["ipv6CidrBlockState"],
+            }
+            for each in self.ipv6_cidr_block_associations.values()
+        ]
 
     @property
     def cidr6(self) -> IPv6Network | None:
@@ -39,7 +46,6 @@ class Subnet(subnets.Subnet):
 
     def get_available_subnet_ip(self, instance: instances.Instance) -> str:
         """Choose an address for an instance; its ENI claims it next."""
-        self.ec2_backend.check_full(Order(count=1))
         return str(self.ec2_backend.space(self).draw(1)[0])
 
     def request_ip(self, ip: str, instance: instances.Instance) -> None:
@@ -49,13 +55,13 @@ class Subnet(subnets.Subnet):
 class Instance(instances.Instance):
     """moto's instance, at a card and device index for each ENI."""
 
-    ec2_backend: Ec2
     nics: dict[Any, Any]
 
     @property
     def limits(self) -> Limits:
         """What its type allows."""
-        return self.ec2_backend.limits(self.instance_type)
+        limits: Limits = self.ec2_backend.limits(self.instance_type)
+        return limits
 
     @property
     def enis(self) -> list[Eni]:
@@ -72,7 +78,10 @@ class Instance(instances.Instance):
         """Its address, which goes when it is terminated."""
         return self.nics[0].private_ip_address if 0 in self.nics else None
 
-    private_ip_address = private_ip
+    @property
+    def private_ip_address(self) -> str | None:
+        """The same; moto has both."""
+        return self.private_ip
 
     @property
     def private_dns_name(self) -> str:
@@ -84,7 +93,10 @@ class Instance(instances.Instance):
         """The primary ENI's public address."""
         return self.nics[0].public_ip if 0 in self.nics else None
 
-    public_ip_address = public_ip
+    @property
+    def public_ip_address(self) -> str | None:
+        """The same; moto has both."""
+        return self.public_ip
 
     def attach_eni(self, eni: Any, device_index: int) -> str:
         """Attach an ENI that it is launched with."""

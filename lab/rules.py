@@ -71,7 +71,7 @@ class Space(Generic[A, N]):
         make: tuple[Callable[[Any], A], Callable[[Any], N]],
         random: Random | None,
     ) -> None:
-        self.version = cidr.version
+        self.version: int = cidr.version
         self._length = length
         self._address: Callable[[Any], A] = make[0]
         self._network: Callable[[Any], N] = make[1]
