@@ -9,7 +9,7 @@ import pytest
 from attrs import define, evolve, field
 
 from eniplug.core.cloud import CloudWorker
-from eniplug.core.discover import Facts, eni_of, look
+from eniplug.core.discover import NO_MANAGE_TAG, Facts, eni_of, look
 from eniplug.core.ec2 import INSTANCE_TAG, EniFacts, Limits
 from eniplug.core.pace import Pace
 from eniplug.core.pool import AddressPool
@@ -167,6 +167,20 @@ def bench(
         pace=Pace(clock, jitter=lambda: 0.0),
     )
     return Bench(cloud, metadata, node, worker, clock, facts)
+
+
+def make(cloud: MemoryCloud, device: int, **tags: str) -> EniFacts:
+    """An attached ENI such as the worker makes."""
+    made = cloud.create_eni(
+        "subnet-1",
+        cloud.groups,
+        9,
+        token=f"earlier-{device}",
+        description=f"aws-K8S-{cloud.instance_id}",
+        tags={INSTANCE_TAG: cloud.instance_id, **tags},
+    )
+    cloud.attach(made.id, cloud.instance_id, device, 0)
+    return cloud.all_enis[made.id]
 
 
 # -- growing -------------------------------------------------------------------------
@@ -376,6 +390,21 @@ def test_addresses_that_never_come_are_asked_for_anew() -> None:
 
     assert len(one.cloud.named("enis")) == 1
     assert len(one.cloud.named("assign")) == 2
+
+
+def test_more_addresses_may_be_on_their_way_to_one_eni() -> None:
+    one = bench(WARM_IP_TARGET="2")
+    one.metadata.behind = True
+    one.settle()
+    one.node.waiting = 3
+    one.pass_time(3)
+    assert [count for _, count in one.cloud.named("assign")] == [2, 3]
+    assert one.total == 0
+
+    one.metadata.behind = False
+    one.pass_time(3)
+
+    assert one.total == 5
 
 
 # -- giving back -----------------------------------------------------------------------
@@ -656,10 +685,9 @@ def test_an_eni_that_was_being_attached_is_taken_in() -> None:
 
 def test_an_eni_that_was_being_detached_is_deleted() -> None:
     cloud = MemoryCloud(instance_type="c5.large", instance_limits=C5_LARGE)
-    tags = {INSTANCE_TAG: cloud.instance_id}
-    made = cloud.create_eni("subnet-1", (), 9, token="1", description="", tags=tags)
+    made = make(cloud, 1)
     cloud.detaching = True
-    cloud.detach(cloud.attach(made.id, cloud.instance_id, 1, 0))
+    cloud.detach(cloud.all_enis[made.id].attachment_id or "")
     one = bench(cloud=cloud)
     one.settle()
     assert made.id in cloud.all_enis
@@ -667,6 +695,57 @@ def test_an_eni_that_was_being_detached_is_deleted() -> None:
     cloud.settle()
     one.pass_time(3)
 
+    assert made.id not in cloud.all_enis
+
+
+def test_an_eni_that_somebody_else_attached_is_never_deleted_for_its_link() -> None:
+    cloud = MemoryCloud(instance_type="c5.large", instance_limits=C5_LARGE)
+    foreign = cloud.create_eni("subnet-1", (), 1, token="f", description="", tags={})
+    cloud.attach(foreign.id, cloud.instance_id, 1, 0)
+    one = bench(cloud=cloud)
+    one.node.links = False
+
+    one.pass_time(300)
+
+    assert cloud.all_enis[foreign.id].attachment_id is not None
+    assert one.node.pool.eni(foreign.id) is None
+
+
+def test_an_eni_that_was_set_aside_is_never_touched() -> None:
+    cloud = MemoryCloud(instance_type="c5.large", instance_limits=C5_LARGE)
+    aside = make(cloud, 1, **{NO_MANAGE_TAG: "true"})
+    one = bench(cloud=cloud)
+    one.cloud.lose("assign", CloudError("no answer from EC2"))
+
+    one.pass_time(300)
+
+    assert one.cloud.named("enis")
+    assert cloud.all_enis[aside.id] == aside
+    assert one.node.pool.eni(aside.id) is None
+
+
+def test_an_efa_is_used_and_stays() -> None:
+    cloud = MemoryCloud(instance_type="c5.large", instance_limits=C5_LARGE)
+    made = make(cloud, 1)
+    cloud.all_enis[made.id] = evolve(made, kind="efa")
+    cloud.assign(cloud.enis(cloud.instance_id)[0].id, 9)
+    one = bench(cloud=cloud)
+
+    one.pass_time(300)
+
+    assert one.total == 18
+    assert made.id in cloud.all_enis
+
+
+def test_an_eni_of_an_earlier_life_that_nobody_needs_goes() -> None:
+    cloud = MemoryCloud(instance_type="c5.large", instance_limits=C5_LARGE)
+    made = make(cloud, 1)
+    cloud.assign(cloud.enis(cloud.instance_id)[0].id, 9)
+    one = bench(cloud=cloud)
+
+    one.pass_time(300)
+
+    assert one.total == 9
     assert made.id not in cloud.all_enis
 
 
