@@ -1,35 +1,39 @@
-"""One suite for both clouds: the in-memory one, and the adapter against moto over HTTP.
+"""One suite for both clouds: the one in memory, and the adapters over HTTP.
 
-moto 5.2 keeps no limits, so what hangs on them (the last part) runs on memory alone.
+Over HTTP answers the lab's EC2, which is moto with EC2's limits and refusals, and the
+lab's IMDS.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-import boto3
 import pytest
 from attrs import frozen
-from moto.server import ThreadedMotoServer
 
 from eniplug.core.ec2 import INSTANCE_TAG, Cloud, Ec2, EniFacts, Limits
+from eniplug.core.imds import ENDPOINT_VARIABLE, Imds, Metadata
 from eniplug.hooks.errors import (
     CloudError,
     EniLimitError,
     RetryError,
     SubnetFullError,
 )
-from eniplug.testing.cloud import MemoryCloud
+from eniplug.lab.cloud import Cloud as LabCloud
+from eniplug.testing.cloud import MemoryCloud, MemoryMetadata
 
-REGION = "us-east-1"
+SMALL = "10.0.0.0/28"
+"""A subnet in which EC2 leaves 11 addresses, the instance's own among them."""
 
 
 @frozen
 class World:
-    """A cloud, and the one instance that is in it."""
+    """A cloud, and the one instance that is in it, a t3.small."""
 
     cloud: Cloud
+    metadata: Metadata
     instance: str
     subnet: str
     cidr: IPv4Network
@@ -57,20 +61,11 @@ class World:
         return eni
 
 
-@pytest.fixture(scope="session")
-def moto_url() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def memory() -> World:
-    cloud = MemoryCloud()
+def in_memory(cidr: str) -> World:
+    cloud = MemoryCloud(subnets={"subnet-1": IPv4Network(cidr)})
     return World(
         cloud=cloud,
+        metadata=MemoryMetadata(cloud=cloud),
         instance=cloud.instance_id,
         subnet="subnet-1",
         cidr=cloud.subnets["subnet-1"],
@@ -78,40 +73,40 @@ def memory() -> World:
     )
 
 
+def listening() -> tuple[socket.socket, str]:
+    sock = socket.create_server(("127.0.0.1", 0))
+    return sock, f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
 @pytest.fixture
-def served(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", moto_url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-    ec2 = boto3.client("ec2", region_name=REGION)
-    vpc = ec2.create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]
-    cidr = "10.7.3.0/24"
-    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=cidr)["Subnet"]["SubnetId"]
-    group = ec2.create_security_group(VpcId=vpc, GroupName="g", Description="g")
-    image = ec2.describe_images()["Images"][0]["ImageId"]
-    instance = ec2.run_instances(
-        ImageId=image,
-        MinCount=1,
-        MaxCount=1,
-        InstanceType="t3.small",
-        SubnetId=subnet,
-        SecurityGroupIds=[group["GroupId"]],
-    )["Instances"][0]["InstanceId"]
-    cloud = Ec2(REGION)
-    groups = (group["GroupId"],)
-    yield World(cloud, instance, subnet, IPv4Network(cidr), groups)
-    ec2.terminate_instances(InstanceIds=[instance])
-    ec2.close()
-    cloud.close()
+def cidr(request: pytest.FixtureRequest) -> str:
+    """The instance's subnet; a test that wants another one says so."""
+    return getattr(request, "param", "10.0.0.0/24")
 
 
-@pytest.fixture(params=["memory", "served"])
-def world(request: pytest.FixtureRequest) -> World:
-    made: World = request.getfixturevalue(request.param)
-    return made
-
-
-# -- both ----------------------------------------------------------------------------
+@pytest.fixture(params=["memory", "http"])
+def world(
+    request: pytest.FixtureRequest, cidr: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    if request.param == "memory":
+        yield in_memory(cidr)
+        return
+    with LabCloud() as lab:
+        vpc = lab.create_vpc(subnets=[("us-east-1a", cidr)])
+        node = lab.launch("t3.small")
+        sock, url = listening()
+        lab.serve_ec2(sock)
+        sock, imds_url = listening()
+        lab.serve_imds(sock, lambda address: lab.nodes()[0])
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        cloud = Ec2("us-east-1")
+        metadata = Imds({ENDPOINT_VARIABLE: imds_url})
+        ((subnet, network),) = vpc.subnets.items()
+        yield World(cloud, metadata, node.instance_id, subnet, network, (vpc.group,))
+        metadata.close()
+        cloud.close()
 
 
 def test_limits_are_asked_by_name(world: World) -> None:
@@ -186,8 +181,8 @@ def test_assigned_addresses_come_and_go(world: World) -> None:
 
     new = world.cloud.assign(eni.id, 2)
 
-    assert set(world.primary.secondary) <= set(new)
-    assert len(world.primary.secondary) == 2
+    assert len(new) == 2
+    assert world.primary.secondary == new
     world.cloud.unassign(eni.id, world.primary.secondary[:1])
     assert len(world.primary.secondary) == 1
 
@@ -218,62 +213,108 @@ def test_an_unknown_subnet_is_refused(world: World) -> None:
         )
 
 
-# -- limits: on memory alone -----------------------------------------------------------
+def test_the_metadata_service_tells_of_the_node_and_of_each_eni(world: World) -> None:
+    world.cloud.assign(world.primary.id, 2)
+    eni, metadata = world.primary, world.metadata
+
+    assert metadata.instance_id() == world.instance
+    assert metadata.instance_type() == "t3.small"
+    assert metadata.region() == "us-east-1"
+    assert metadata.zone() == "us-east-1a"
+    assert metadata.mac() == eni.mac
+    assert metadata.macs() == (eni.mac,)
+    assert metadata.interface_id(eni.mac) == eni.id
+    assert metadata.device_number(eni.mac) == 0
+    assert metadata.network_card(eni.mac) == 0
+    assert metadata.local_ipv4s(eni.mac) == (eni.address, *eni.secondary)
+    assert metadata.subnet_cidr(eni.mac) == world.cidr
+    assert metadata.vpc_cidrs(eni.mac) == (IPv4Network("10.0.0.0/16"),)
+    assert metadata.security_groups(eni.mac) == world.groups
 
 
-def test_an_eni_has_only_so_many_addresses(memory: World) -> None:
+def test_the_metadata_service_does_not_know_what_is_not_attached(world: World) -> None:
+    eni, metadata = world.create(), world.metadata
+
+    assert metadata.macs() == (world.primary.mac,)
+    assert metadata.interface_id(eni.mac) == ""
+    assert metadata.device_number(eni.mac) is None
+    assert metadata.local_ipv4s(eni.mac) == ()
+    assert metadata.subnet_cidr(eni.mac) is None
+    assert metadata.security_groups(eni.mac) == ()
+
+
+# -- limits ----------------------------------------------------------------------------
+
+
+def test_an_eni_has_only_so_many_addresses(world: World) -> None:
     with pytest.raises(EniLimitError):
-        memory.cloud.assign(memory.primary.id, 4)
+        world.cloud.assign(world.primary.id, 4)
 
-    assert len(memory.cloud.assign(memory.primary.id, 3)) == 3
+    assert len(world.cloud.assign(world.primary.id, 3)) == 3
     with pytest.raises(EniLimitError):
-        memory.cloud.assign(memory.primary.id, 1)
+        world.cloud.assign(world.primary.id, 1)
 
 
-def test_an_instance_has_only_so_many_enis(memory: World) -> None:
+def test_an_instance_has_only_so_many_enis(world: World) -> None:
     for device in (1, 2):
-        made = memory.create(token=f"t{device}")
-        memory.cloud.attach(made.id, memory.instance, device, 0)
-    made = memory.create(token="t3")
+        made = world.create(token=f"t{device}")
+        world.cloud.attach(made.id, world.instance, device, 0)
+    made = world.create(token="t3")
 
     with pytest.raises(EniLimitError):
-        memory.cloud.attach(made.id, memory.instance, 3, 0)
+        world.cloud.attach(made.id, world.instance, 3, 0)
 
 
-def test_a_device_index_is_taken_once(memory: World) -> None:
-    memory.attached(device=1)
-    made = memory.create(token="t2")
+def test_an_eni_with_too_many_addresses_is_not_attached(world: World) -> None:
+    made = world.create(count=4)
+
+    with pytest.raises(EniLimitError):
+        world.cloud.attach(made.id, world.instance, 1, 0)
+
+
+def test_a_device_index_is_taken_once(world: World) -> None:
+    world.attached(device=1)
+    made = world.create(token="t2")
 
     with pytest.raises(CloudError):
-        memory.cloud.attach(made.id, memory.instance, 1, 0)
+        world.cloud.attach(made.id, world.instance, 1, 0)
 
 
-def test_one_token_makes_one_eni(memory: World) -> None:
-    assert memory.create(token="t1") == memory.create(token="t1")
-
-
-def test_a_subnet_has_only_so_many_addresses() -> None:
-    cloud = MemoryCloud(
-        subnets={"subnet-1": IPv4Network("10.0.0.0/28")},
-        instance_limits=Limits(max_enis=3, ipv4_per_eni=20),
-    )
-    (primary,) = cloud.enis(cloud.instance_id)
-
-    with pytest.raises(SubnetFullError):
-        cloud.assign(primary.id, 11)
-
-    assert len(cloud.assign(primary.id, 10)) == 10
-    with pytest.raises(SubnetFullError):
-        cloud.create_eni("subnet-1", (), 0, token="t", description="", tags={})
-
-
-def test_an_attached_eni_is_not_deleted(memory: World) -> None:
-    eni = memory.attached()
+def test_an_eni_is_attached_once(world: World) -> None:
+    eni = world.attached(device=1)
 
     with pytest.raises(RetryError):
-        memory.cloud.delete_eni(eni.id)
+        world.cloud.attach(eni.id, world.instance, 2, 0)
 
 
-def test_the_primary_eni_is_not_detached(memory: World) -> None:
+def test_one_token_makes_one_eni(world: World) -> None:
+    assert world.create(token="t1") == world.create(token="t1")
+
+
+@pytest.mark.parametrize("cidr", [SMALL], indirect=True)
+def test_a_subnet_has_only_so_many_addresses(world: World) -> None:
+    with pytest.raises(SubnetFullError):
+        world.create(count=10)
+
+    assert len(world.create(count=9).secondary) == 9
+    with pytest.raises(SubnetFullError):
+        world.create(count=0, token="t2")
+    with pytest.raises(SubnetFullError):
+        world.cloud.assign(world.primary.id, 1)
+
+
+def test_an_attached_eni_is_not_deleted(world: World) -> None:
+    eni = world.attached()
+
+    with pytest.raises(RetryError):
+        world.cloud.delete_eni(eni.id)
+
+
+def test_the_primary_eni_is_not_detached(world: World) -> None:
     with pytest.raises(CloudError):
-        memory.cloud.detach(memory.primary.attachment_id or "")
+        world.cloud.detach(world.primary.attachment_id or "")
+
+
+def test_only_addresses_that_an_eni_has_are_unassigned(world: World) -> None:
+    with pytest.raises(CloudError):
+        world.cloud.unassign(world.primary.id, [world.cidr[9]])

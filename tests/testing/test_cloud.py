@@ -1,0 +1,66 @@
+"""What the cloud in memory has for tests alone; tests/contract holds it to EC2."""
+
+from __future__ import annotations
+
+import pytest
+
+from eniplug.hooks.errors import CloudError, ThrottledError
+from eniplug.testing.cloud import MemoryCloud, MemoryMetadata
+
+
+@pytest.fixture
+def cloud() -> MemoryCloud:
+    return MemoryCloud()
+
+
+def primary(cloud: MemoryCloud) -> str:
+    return cloud.enis(cloud.instance_id)[0].id
+
+
+def test_calls_are_listed(cloud: MemoryCloud) -> None:
+    eni = primary(cloud)
+
+    cloud.assign(eni, 2)
+
+    assert cloud.named("assign") == [(eni, 2)]
+
+
+def test_a_call_that_fails_changes_nothing(cloud: MemoryCloud) -> None:
+    eni = primary(cloud)
+    cloud.fail("assign", ThrottledError("too much"))
+
+    with pytest.raises(ThrottledError):
+        cloud.assign(eni, 2)
+
+    assert cloud.all_enis[eni].secondary == ()
+    assert len(cloud.assign(eni, 2)) == 2
+
+
+def test_a_call_whose_answer_is_lost_takes_effect(cloud: MemoryCloud) -> None:
+    eni = primary(cloud)
+    cloud.lose("assign", CloudError("no answer"))
+
+    with pytest.raises(CloudError):
+        cloud.assign(eni, 2)
+
+    assert len(cloud.all_enis[eni].secondary) == 2
+
+
+def test_metadata_may_be_behind(cloud: MemoryCloud) -> None:
+    eni = cloud.all_enis[primary(cloud)]
+    metadata = MemoryMetadata(cloud=cloud)
+    metadata.behind = True
+    cloud.assign(eni.id, 1)
+    assert metadata.local_ipv4s(eni.mac) == (eni.address,)
+
+    metadata.behind = False
+
+    assert len(metadata.local_ipv4s(eni.mac)) == 2
+
+
+def test_metadata_may_be_away(cloud: MemoryCloud) -> None:
+    metadata = MemoryMetadata(cloud=cloud, error=None)
+    metadata.error = CloudError("no answer")
+
+    with pytest.raises(CloudError):
+        metadata.instance_id()
