@@ -64,38 +64,28 @@ class Server(ThreadingUnixStreamServer):
         self.server_close()
 
 
-class Client:
-    """A connection to the supervisor of a lab that is up."""
+def ask(
+    names: Names, command: str, *, within: float = ANSWER_WITHIN, **arguments: Any
+) -> Any:
+    """Have the supervisor of a lab do something; return its answer.
 
-    def __init__(self, names: Names, within: float = ANSWER_WITHIN) -> None:
-        """Connect; raises LabError when no such lab is up."""
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(within)
+    Raises LabError when no such lab is up, or with what the supervisor refuses.
+    """
+    request = json.dumps({"command": command, **arguments}).encode()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(within)
         try:
-            self._socket.connect(os.fspath(names.control))
+            sock.connect(os.fspath(names.control))
         except (FileNotFoundError, ConnectionRefusedError):
-            self._socket.close()
             msg = f"no lab named {names.lab!r} is up"
             raise LabError(msg, "run `eniplug lab up`") from None
-        except OSError:
-            self._socket.close()
-            raise
-        self._lines = self._socket.makefile("rb")
-
-    def ask(self, command: str, **arguments: Any) -> Any:
-        """Have the supervisor do something; return its answer or raise its LabError."""
-        request = json.dumps({"command": command, **arguments}).encode()
-        self._socket.sendall(request + b"\n")
-        line = self._lines.readline()
-        if not line:
-            msg = "the lab went down before it answered"
-            raise LabError(msg, "run `eniplug lab up`")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise LabError(**answer["error"])
-        return answer["answer"]
-
-    def close(self) -> None:
-        """Hang up."""
-        self._lines.close()
-        self._socket.close()
+        sock.sendall(request + b"\n")
+        with sock.makefile("rb") as lines:
+            line = lines.readline()
+    if not line:
+        msg = "the lab went down before it answered"
+        raise LabError(msg, "run `eniplug lab up`")
+    answer = json.loads(line)
+    if "error" in answer:
+        raise LabError(**answer["error"])
+    return answer["answer"]

@@ -20,6 +20,9 @@ ADDRESS = IPv4Address("203.0.113.10")
 ADDRESS6 = "2001:db8:ffff::10"
 MTU = 1500
 
+_POLL = 0.1
+"""Seconds until a server sees that it is to stop."""
+
 _NEAR, _FAR = "203.0.113.1", "203.0.113.2"
 _NEAR6, _FAR6 = "2001:db8:fffe::1", "2001:db8:fffe::2"
 
@@ -87,7 +90,9 @@ class Internet:
         fabric.inside.call(netns.write, {"ipv4/conf/igw/proxy_arp": 0})
         self._servers = self._inside.call(_listen)
         for server in self._servers:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            serve = threading.Thread(target=server.serve_forever, args=(_POLL,))
+            serve.daemon = True
+            serve.start()
 
     def close(self) -> None:
         """Stop the services; the namespace is removed by its name."""

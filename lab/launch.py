@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
+import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 from attrs import asdict
 
 from eniplug.lab.errors import LabError
 from eniplug.lab.names import Names
 from eniplug.lab.plan import Plan
-from eniplug.lab.sweep import DOWN_WITHIN, clear, end_holder
+from eniplug.lab.sweep import clear, end_holder
 
 _NEEDED = {"ip": "iproute2", "nft": "nftables"}
 
@@ -41,42 +41,42 @@ def up(plan: Plan, step: Callable[[str], None]) -> dict[str, Any]:
     Raises LabError when it cannot come up.  Whatever ends this early, an interrupt
     included, leaves nothing of the lab.
     """
-    supervisor = subprocess.Popen(
-        [sys.executable, "-m", "eniplug.lab.supervisor"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,  # a Ctrl-C reaches it through us, once and in order
-        cwd="/",
-    )
-    assert supervisor.stdin is not None
-    assert supervisor.stdout is not None
+    supervisor, progress = _spawn(plan)
+    said: dict[str, Any] = {}
     try:
-        supervisor.stdin.write(json.dumps(asdict(plan)).encode())
-        supervisor.stdin.close()
-        for line in supervisor.stdout:
-            said: dict[str, Any] = json.loads(line)
-            if "ready" in said:
-                supervisor.stdout.close()
-                return dict(said["ready"])
-            if "error" in said:
-                raise LabError(**said["error"])
-            step(said["step"])
-        supervisor.wait()
-        msg = f"the lab's supervisor ended with {supervisor.returncode}"
-        raise LabError(msg, "its last words are above")
+        with progress:
+            for line in progress:
+                said = json.loads(line)
+                if "step" in said:
+                    step(said["step"])
+                elif "ready" in said:
+                    return dict(said["ready"])
     except BaseException:
-        supervisor.terminate()
-        _ended(supervisor, Names(plan.lab))
+        os.kill(supervisor, signal.SIGTERM)
+        os.waitpid(supervisor, 0)
         raise
+    os.waitpid(supervisor, 0)
+    early = {"message": "the lab's supervisor ended early"}
+    raise LabError(**said.get("error", early))
 
 
-def _ended(supervisor: subprocess.Popen[bytes], names: Names) -> None:
+def _spawn(plan: Plan) -> tuple[int, IO[bytes]]:
+    """Start a supervisor in a session of its own: a Ctrl-C reaches it through us."""
+    stdin = os.memfd_create("plan")
+    read, write = os.pipe()
     try:
-        supervisor.wait(DOWN_WITHIN)
-    except subprocess.TimeoutExpired:
-        supervisor.kill()
-        supervisor.wait()
-        clear(names)
+        os.write(stdin, json.dumps(asdict(plan)).encode())
+        os.lseek(stdin, 0, os.SEEK_SET)
+        command = [sys.executable, "-m", "eniplug.lab.supervisor"]
+        copies = [(os.POSIX_SPAWN_DUP2, fd, i) for i, fd in enumerate((stdin, write))]
+        environ = dict(os.environ)
+        pid = os.posix_spawn(
+            sys.executable, command, environ, file_actions=copies, setsid=True
+        )
+    finally:
+        os.close(stdin)
+        os.close(write)
+    return pid, os.fdopen(read, "rb")
 
 
 def down(names: Names) -> tuple[bool, list[str]]:

@@ -49,8 +49,8 @@ def _echo(number: int, body: bytes) -> bytes:
 
 def _checksum(data: bytes) -> int:
     """Return the internet checksum (RFC 1071)."""
-    words = struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2))
-    total = sum(words)
+    even = data + bytes(len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(even) // 2}H", even))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total ^ 0xFFFF

@@ -137,17 +137,22 @@ def end_holder(names: Names, within: float = DOWN_WITHIN) -> bool:
     except (OSError, ValueError):
         return False
     try:
-        if _started(int(pid)) != started:
+        if _over(fd, 0) or _started(int(pid)) != started:
             return False
         signal.pidfd_send_signal(fd, signal.SIGTERM)
-        if not select.select([fd], [], [], within)[0]:
+        if not _over(fd, within):
             signal.pidfd_send_signal(fd, signal.SIGKILL)
-            select.select([fd], [], [], _GONE_WITHIN)
+            _over(fd, _GONE_WITHIN)
     except OSError:  # it ended meanwhile
         return False
     finally:
         os.close(fd)
     return True
+
+
+def _over(fd: int, within: float) -> bool:
+    """Wait for a process to end."""
+    return bool(select.select([fd], [], [], within)[0])
 
 
 def _started(pid: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eniplug.lab.control import Client, Server
+from eniplug.lab.control import Server, ask
 from eniplug.lab.errors import LabError
 from eniplug.lab.names import Names
 from eniplug.lab.sweep import claim, clear, release, sweep
@@ -37,50 +37,41 @@ COMMANDS: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+@pytest.fixture(autouse=True)
+def _server() -> Iterator[None]:
     clear(NAMES)
     held = claim(NAMES)
     made = Server(NAMES, COMMANDS)
     try:
-        yield made
+        yield
     finally:
         made.close()
         sweep(NAMES)
         release(NAMES, held)
 
 
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    made = Client(NAMES)
-    yield made
-    made.close()
+def test_a_command_is_answered() -> None:
+    assert ask(NAMES, "add", left=1, right=2) == 3
+    assert ask(NAMES, "add", left="a", right="b") == "ab"
 
 
-def test_a_command_is_answered(client: Client) -> None:
-    assert client.ask("add", left=1, right=2) == 3
-    assert client.ask("add", left="a", right="b") == "ab"
-
-
-def test_a_refusal_arrives_with_its_remedy(client: Client) -> None:
+def test_a_refusal_arrives_with_its_remedy() -> None:
     with pytest.raises(LabError, match="not today") as caught:
-        client.ask("refuse")
+        ask(NAMES, "refuse")
 
     assert caught.value.remedy == "come back tomorrow"
 
 
-def test_a_failure_is_told_and_ends_nothing(
-    client: Client, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failure_is_told_and_ends_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(LabError, match="ZeroDivisionError"):
-        client.ask("fail")
+        ask(NAMES, "fail")
 
-    assert client.ask("add", left=1, right=1) == 2
+    assert ask(NAMES, "add", left=1, right=1) == 2
     assert "Traceback" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("line", [b"nonsense\n", b"[]\n", b'{"command": "none"}\n'])
-def test_nonsense_is_answered_with_an_error(server: Server, line: bytes) -> None:
+def test_nonsense_is_answered_with_an_error(line: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(NAMES.control))
         sock.sendall(line)
@@ -89,18 +80,16 @@ def test_nonsense_is_answered_with_an_error(server: Server, line: bytes) -> None
     assert "error" in answer
 
 
-def test_two_commands_run_at_the_same_time(client: Client) -> None:
-    other = Client(NAMES)
-    try:
-        threading.Thread(target=other.ask, args=("meet",), daemon=True).start()
+def test_two_commands_run_at_the_same_time() -> None:
+    other = threading.Thread(target=ask, args=(NAMES, "meet"))
+    other.start()
 
-        assert client.ask("meet")
-    finally:
-        other.close()
+    assert ask(NAMES, "meet")
+    other.join()
 
 
 def test_without_a_lab_the_client_says_how_to_get_one() -> None:
     with pytest.raises(LabError, match="no lab named 'lf-none' is up") as caught:
-        Client(Names("lf-none"))
+        ask(Names("lf-none"), "status")
 
     assert caught.value.remedy == "run `eniplug lab up`"

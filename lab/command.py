@@ -1,0 +1,199 @@
+"""`eniplug lab`: a whole VPC on this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import click
+from attrs import asdict
+
+from eniplug.lab import launch, show, verify, visit
+from eniplug.lab.command_agent import agent
+from eniplug.lab.command_ec2 import ec2
+from eniplug.lab.command_pod import pod
+from eniplug.lab.control import ask
+from eniplug.lab.names import Names
+from eniplug.lab.options import console, for_lab, print_json, with_json
+from eniplug.lab.plan import Plan
+
+_EXAMPLE = """\b
+Example:
+  eniplug lab up --nodes 2 --instance-type m5.large
+  eniplug lab pod add web --node 1
+  eniplug lab pod add cli --node 2
+  eniplug lab exec cli -- ping -c 3 ADDRESS_OF_WEB
+  eniplug lab exec web -- curl -s http://203.0.113.10/
+  eniplug lab down
+"""
+
+_EXEC_EXAMPLES = """\b
+Examples:
+  eniplug lab exec web -- ip route
+  eniplug lab exec node1 -- nft list ruleset
+  eniplug lab exec internet -- ping -c 1 198.51.100.10
+"""
+
+
+@click.group(epilog=_EXAMPLE)
+def command() -> None:
+    """Run a whole VPC on this machine: EC2, IMDS, router, nodes, the internet.
+
+    No AWS account is needed. The nodes are network namespaces; their agents are the
+    ones that run on EC2.
+    """
+
+
+@command.command()
+@click.option("--nodes", default=2, type=click.IntRange(1, 50), show_default=True)
+@click.option("--instance-type", default="m5.large", metavar="T", show_default=True)
+@click.option(
+    "--conflist",
+    type=click.File(),
+    metavar="FILE",
+    help="The agents' conflist; else the one that is shipped.",
+)
+@click.option(
+    "--env",
+    "environment",
+    multiple=True,
+    metavar="K=V",
+    help="A setting of the agents, such as WARM_IP_TARGET=5; may be repeated.",
+)
+@click.option(
+    "--fault",
+    type=click.File(),
+    metavar="FILE",
+    help="How EC2 and IMDS misbehave from the start (see `eniplug lab ec2 fault`).",
+)
+@with_json
+@for_lab
+def up(
+    names: Names,
+    *,
+    nodes: int,
+    instance_type: str,
+    conflist: Any,
+    environment: tuple[str, ...],
+    fault: Any,
+    as_json: bool,
+) -> None:
+    """Bring a lab up; returns when every agent is ready."""
+    plan = Plan(
+        lab=names.lab,
+        nodes=nodes,
+        instance_type=instance_type,
+        conflist=conflist and conflist.read(),
+        environment=dict(_setting(text) for text in environment),
+        faults=_object(fault) if fault else {},
+    )
+    began = time.monotonic()
+    aside = console(stderr=True)
+    with aside.status(f"lab {names.lab}: starting") as spinner:
+
+        def step(text: str) -> None:
+            spinner.update(f"lab {names.lab}: {text}")
+            if not aside.is_terminal:
+                aside.print(f"{time.monotonic() - began:5.1f} s  {text}")
+
+        found = launch.up(plan, step)
+    if as_json:
+        print_json(found)
+        return
+    show.status(console(), found)
+    console().print(f"lab {names.lab} is up in {time.monotonic() - began:.1f} s")
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        msg = f"--env {text}: not of the form NAME=VALUE"
+        raise click.UsageError(msg)
+    return name, value
+
+
+def _object(file: Any) -> dict[str, Any]:
+    try:
+        found = json.load(file)
+    except ValueError as error:
+        msg = f"{file.name}: {error}"
+        raise click.UsageError(msg) from error
+    if not isinstance(found, dict):
+        msg = f"{file.name}: not a JSON object"
+        raise click.UsageError(msg)
+    return dict(found)
+
+
+@command.command()
+@with_json
+@for_lab
+def down(names: Names, as_json: bool) -> None:
+    """Take the lab down; nothing is left behind."""
+    was_up, swept = launch.down(names)
+    if as_json:
+        print_json({"was_up": was_up, "swept": swept})
+        return
+    for what in swept:
+        console().print(f"removed what was left: {what}")
+    end = f"lab {names.lab} is down" if was_up else f"no lab {names.lab} was up"
+    console().print(end)
+
+
+@command.command()
+@with_json
+@for_lab
+def status(names: Names, as_json: bool) -> None:
+    """Show nodes, ENIs, addresses and pods."""
+    found = ask(names, "status")
+    if as_json:
+        print_json(found)
+    else:
+        show.status(console(), found)
+
+
+@command.command(
+    "exec",
+    epilog=_EXEC_EXAMPLES,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("target", metavar="NAME|nodeN|internet")
+@click.argument("words", metavar="-- COMMAND...", nargs=-1, required=True)
+@for_lab
+def exec_(names: Names, target: str, words: tuple[str, ...]) -> None:
+    """Run a command in a pod, a node, or on the internet's host.
+
+    A node has its own network and its own /opt/cni/bin, /etc/cni/net.d, /run/eniplug,
+    /var/lib/eniplug and /var/lib/cni. `vpc` is the VPC's router.
+    """
+    command = words[1:] if words[0] == "--" else words
+    if not command:
+        msg = "say which command"
+        raise click.UsageError(msg)
+    visit.become(ask(names, "where", target=target), command)
+
+
+@command.command("verify")
+@with_json
+@for_lab
+def verify_(names: Names, as_json: bool) -> None:
+    """Try the traffic matrix with pods of its own; fail unless all of it holds.
+
+    Pods and nodes among each other, the internet both ways, forged sources, and
+    packets of 9001 bytes.
+    """
+    findings: list[verify.Finding] = []
+    with verify.Matrix(names) as matrix:
+        for finding in matrix.findings():
+            findings.append(finding)
+            if not as_json:
+                show.finding(console(), finding)
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    sys.exit(0 if all(finding.holds for finding in findings) else 1)
+
+
+command.add_command(pod)
+command.add_command(agent)
+command.add_command(ec2)

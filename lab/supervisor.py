@@ -1,0 +1,107 @@
+"""The one process that a lab is: router, EC2, IMDS, internet, and agents as children.
+
+    python -m eniplug.lab.supervisor < PLAN
+
+It tells its progress on standard output, one JSON object per line: ``{"step": TEXT}``,
+at last ``{"ready": STATUS}`` or ``{"error": {"message", "remedy"}}``.  Then it serves
+the control socket.  SIGTERM and SIGINT take the lab down at any moment, also while it
+comes up, and until then so does the end of whoever reads the progress.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+from eniplug.lab.control import Server
+from eniplug.lab.errors import LabError
+from eniplug.lab.lab import Lab
+from eniplug.lab.names import Names
+from eniplug.lab.plan import Plan
+from eniplug.lab.sweep import claim, release, remember, sweep
+
+BUG = "this is a bug in the lab: please report it"
+
+
+class _Interrupts:
+    """Turns the first signal into KeyboardInterrupt; later ones change nothing."""
+
+    def __init__(self) -> None:
+        self.over = False
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._caught)
+
+    def _caught(self, number: int, frame: FrameType | None) -> None:
+        if not self.over:
+            self.over = True
+            raise KeyboardInterrupt
+
+
+def run(plan: Plan) -> None:
+    """Bring a lab up, serve it, take it down.
+
+    Raises LabError when it cannot come up; then nothing of it is left.
+    """
+    interrupts = _Interrupts()
+    names = Names(plan.lab)
+    held = claim(names)
+    lab = Lab(plan, lambda step: _say(step=step))
+    server: Server | None = None
+    try:
+        for what in sweep(names):
+            _say(step=f"removed what an earlier lab left: {what}")
+        remember(names)
+        _log_to(names, sys.stderr.fileno())
+        lab.up()
+        server = Server(names, lab.commands())
+        _say(ready=lab.status())
+        _log_to(names, sys.stdout.fileno())
+        threading.Event().wait()
+    except (KeyboardInterrupt, BrokenPipeError):
+        pass
+    finally:
+        interrupts.over = True
+        if server is not None:
+            server.close()
+        lab.down()
+        sweep(names)
+        release(names, held)
+
+
+def _say(**line: Any) -> None:
+    """Tell whoever started us; raises BrokenPipeError when they are gone."""
+    print(json.dumps(line), flush=True)
+
+
+def _log_to(names: Names, stream: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    log = os.open(names.run / "supervisor.log", flags, 0o600)
+    os.dup2(log, stream)
+    os.close(log)
+
+
+def main() -> int:
+    """Be the supervisor of the plan on standard input."""
+    os.chdir("/")
+    try:
+        run(Plan(**json.load(sys.stdin)))
+    except LabError as error:
+        with suppress(BrokenPipeError):
+            _say(error={"message": error.message, "remedy": error.remedy})
+        return 1
+    except Exception:  # noqa: BLE001
+        with suppress(BrokenPipeError):
+            _say(error={"message": traceback.format_exc(), "remedy": BUG})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
