@@ -16,7 +16,8 @@ from moto.ec2.responses import EC2Response
 from moto.ec2.utils import add_tag_specification
 
 from eniplug.lab.ec2 import Ec2
-from eniplug.lab.rules import Ec2Error, Order
+from eniplug.lab.rules import Ec2Error
+from eniplug.lab.space import NOTHING, Order
 
 
 class Api(EC2Response):
@@ -52,10 +53,10 @@ class Api(EC2Response):
         """Make an ENI, or tell of the one that the same ClientToken made."""
         subnet = self.ec2_backend.get_subnet(self._needed("SubnetId"))
         self.error_on_dryrun()
-        token = self._get_param("ClientToken")
-        eni = self.ec2_backend.made_by(token, self._without_token())
+        ec2, token, call = self._backend, self._get_param("ClientToken"), self._call()
+        eni = ec2.enis.get(ec2.tokens.find(token, call) or "")
         if eni is None:
-            eni = self.ec2_backend.create_network_interface(
+            eni = ec2.create_network_interface(
                 subnet,
                 self._get_param("PrivateIpAddress"),
                 self._get_param("PrivateIpAddresses", []),
@@ -65,7 +66,7 @@ class Api(EC2Response):
                 order=self._order4("SecondaryPrivateIpAddressCount", listed=False),
                 order6=self._order6(),
             )
-            self.ec2_backend.remember(token, self._without_token(), eni.id)
+            ec2.tokens.keep(token, call, eni.id)
         return ActionResult({"NetworkInterface": eni.answer(), "ClientToken": token})
 
     def describe_network_interfaces(self) -> ActionResult:
@@ -126,7 +127,7 @@ class Api(EC2Response):
     def assign_private_ip_addresses(self) -> ActionResult:
         """Give an ENI secondary addresses or /28 prefixes."""
         eni, order = self._needed("NetworkInterfaceId"), self._order4()
-        addresses, prefixes = self.ec2_backend.assign(eni, order, Order())
+        addresses, prefixes = self.ec2_backend.assign(eni, order, NOTHING)
         answer = {
             "NetworkInterfaceId": eni,
             "AssignedPrivateIpAddresses": [
@@ -148,7 +149,7 @@ class Api(EC2Response):
     def assign_ipv6_addresses(self) -> ActionResult:
         """Give an ENI IPv6 addresses or /80 prefixes."""
         eni, order = self._needed("NetworkInterfaceId"), self._order6()
-        addresses, prefixes = self.ec2_backend.assign(eni, Order(), order)
+        addresses, prefixes = self.ec2_backend.assign(eni, NOTHING, order)
         answer = {
             "NetworkInterfaceId": eni,
             "AssignedIpv6Addresses": _texts(addresses),
@@ -217,7 +218,7 @@ class Api(EC2Response):
             raise Ec2Error("MissingParameter", message)
         return value
 
-    def _without_token(self) -> str:
+    def _call(self) -> str:
         """Return the request's parameters as text, to compare with an earlier one's."""
         return repr({k: v for k, v in self.params.items() if k != "ClientToken"})
 

@@ -61,7 +61,7 @@ class Cloud:
         self._memory = Memory(faults)
         both = _Both(listener or Nobody(), self._memory)
         # moto says that what it makes is a BaseModel.
-        self._ec2: Ec2 = Ec2(both, faults, seed)  # pyright: ignore[reportAssignmentType]
+        self._ec2: Ec2 = Ec2(both, faults, seed)  # pyright: ignore[reportAttributeAccessIssue]
         self._front = Front(self._ec2, faults)
         self._servers: list[Server] = []
         self._vpc: VpcFacts | None = None

@@ -5,14 +5,14 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Final
 
+from eniplug.lab.attachments import Attachments
 from eniplug.lab.facts import NodeFacts
-from eniplug.lab.interfaces import Interfaces
 
 VPC6: Final = "2001:db8:1234:5600::/56"
 """The IPv6 range of a VPC that has one (RFC 3849)."""
 
 
-class Ec2(Interfaces):
+class Ec2(Attachments):
     """All of EC2 in one account and one region."""
 
     def create_default_vpc(self) -> Any:

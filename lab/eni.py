@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -71,6 +71,11 @@ class Eni:
         self.device_index = -1
         self.card = 0
         self.attachment_status = ""
+
+    def set(self, values: Mapping[str, Any]) -> None:
+        """Set attributes."""
+        for name, value in values.items():
+            setattr(self, name, value)
 
     @property
     def place(self) -> tuple[int, int]:

@@ -7,41 +7,29 @@ what is attached.  So the ENI is not moto's at all; what calls it is replaced he
 from __future__ import annotations
 
 import threading
-from functools import partial
+from collections.abc import Callable
 from ipaddress import IPv4Network
 from random import Random
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from attrs import evolve
-from moto.core.utils import utcnow
 from moto.ec2.models import EC2Backend
 from moto.ec2.models.instance_types import INSTANCE_TYPES
-from moto.ec2.utils import random_eni_attach_id, random_eni_id
+from moto.ec2.utils import random_eni_id
 from moto.moto_api._internal import mock_random
 
 from eniplug.lab.eni import Eni
-from eniplug.lab.facts import Listener
+from eniplug.lab.facts import EniFacts, Listener
 from eniplug.lab.faults import Faults
-from eniplug.lab.models import Instance, Subnet
-from eniplug.lab.rules import (
-    Ec2Error,
-    Limits,
-    Order,
-    Space,
-    full,
-    invalid,
-    parse,
-    space4,
-    space6,
-)
+from eniplug.lab.models import Subnet
+from eniplug.lab.rules import Ec2Error, Limits, Tokens, full, invalid
+from eniplug.lab.space import NOTHING, Order, Space, parse, space4, space6
 from eniplug.lab.timers import Timers
 
 ACCOUNT: Final = "123456789012"
 REGION: Final = "us-east-1"
 PUBLIC: Final = IPv4Network("198.51.100.0/24")
 """Public addresses are of TEST-NET-2 (RFC 5737): instances' from .11 up."""
-
-NOTHING: Final = Order()
 
 
 class Interfaces(EC2Backend):
@@ -55,7 +43,7 @@ class Interfaces(EC2Backend):
         self.faults = faults
         self.random = Random(seed)
         self.timers = Timers(self.lock)
-        self._tokens: dict[str, tuple[str, str]] = {}
+        self.tokens = Tokens()
         mock_random.seed(seed)
         super().__init__(REGION, ACCOUNT)
 
@@ -125,16 +113,11 @@ class Interfaces(EC2Backend):
         """Make an ENI, whole or not at all; ``order`` is what it has beside its own."""
         if isinstance(subnet, str):
             subnet = self.get_subnet(subnet)
-        listed = [each["PrivateIpAddress"] for each in private_ip_addresses or ()]
-        primary = private_ip_address or next(
-            (
-                x["PrivateIpAddress"]
-                for x in private_ip_addresses or ()
-                if x.get("Primary")
-            ),
-            None,
-        )
-        others = tuple(each for each in listed if each != primary)
+        listed = private_ip_addresses or []
+        own = [x["PrivateIpAddress"] for x in listed if x.get("Primary")][:1]
+        primary = private_ip_address or next(iter(own), None)
+        every = (each["PrivateIpAddress"] for each in listed)
+        others = tuple(each for each in every if each != primary)
         order = evolve(order, addresses=others)
         order6 = evolve(order6, count=order6.count or ipv6_address_count or 0)
         if not order6.size and _is_true(subnet.assign_ipv6_address_on_creation):
@@ -142,11 +125,11 @@ class Interfaces(EC2Backend):
         eni = Eni(self, random_eni_id(), subnet, self._choose_mac())
         eni.groups = self._groups(group_ids, subnet.vpc_id)
         eni.description = description or ""
-        own = Order(addresses=(primary,)) if primary else Order(count=1)
         space = self.space(subnet)
-        (eni.addresses, _) = self._take(own, space)
-        addresses, eni.prefixes = self._take(order, space)
-        eni.addresses += addresses
+        first = Order(addresses=(primary,)) if primary else Order(count=1)
+        eni.addresses, _ = self._take(first, space)
+        more, eni.prefixes = self._take(order, space)
+        eni.addresses += more
         if order6.size:
             eni.addresses6, eni.prefixes6 = self._take(order6, self.space6(subnet))
         # An instance's own ENI goes with it (EC2 User Guide, "Preserve data").
@@ -156,20 +139,6 @@ class Interfaces(EC2Backend):
         eni.public_ip_auto_assign = _is_true(public_ip_auto_assign)
         eni.check_auto_public_ip()
         return eni
-
-    def made_by(self, token: str | None, parameters: str) -> Any:
-        """Return the ENI that an earlier call with this ClientToken made, or None."""
-        eni_id, before = self._tokens.get(token or "", ("", parameters))
-        if before != parameters:
-            message = "Arguments on this idempotent request are inconsistent with "
-            message += "arguments used in previous request(s)."
-            raise Ec2Error("IdempotentParameterMismatch", message)
-        return self.enis.get(eni_id)
-
-    def remember(self, token: str | None, parameters: str, eni_id: str) -> None:
-        """Note which ENI a ClientToken made."""
-        if token:
-            self._tokens[token] = (eni_id, parameters)
 
     def get_network_interface(self, eni_id: str) -> Any:
         """Return an ENI; raises InvalidNetworkInterfaceID.NotFound."""
@@ -198,76 +167,7 @@ class Interfaces(EC2Backend):
             raise invalid(f"Network interface '{eni_id}' is currently in use.")
         self._forget(eni)
 
-    def attach_network_interface(
-        self, eni_id: str, instance_id: str, device_index: int, card: int = 0
-    ) -> Any:
-        """Attach an ENI; the device comes after ``attach_s``, and then the status."""
-        eni, instance = (
-            self.get_network_interface(eni_id),
-            self.get_instance(instance_id),
-        )
-        if instance.state not in {"running", "stopped"}:
-            message = f"Instance '{instance_id}' is not 'running' or 'stopped'."
-            raise Ec2Error("IncorrectInstanceState", message)
-        if eni.instance is not None:
-            message = f"Interface: [{eni_id}] in use."
-            raise Ec2Error("InvalidNetworkInterface.InUse", message)
-        places = [each.place for each in instance.enis]
-        instance.limits.check_place(instance_id, places, card, device_index)
-        instance.limits.check_born(eni_id, eni.count, eni.count6)
-        if eni.availability_zone != instance.enis[0].availability_zone:
-            message = "You may not attach a network interface to an instance if they "
-            message += "are not in the same availability zone"
-            raise Ec2Error("InvalidParameterCombination", message)
-        attachment = random_eni_attach_id()
-        eni.join(instance, attachment, utcnow(), device_index, card)
-        instance.nics[device_index if card == 0 else (card, device_index)] = eni
-        self.timers.later(
-            self.faults.attach_s, partial(self._attached, eni, attachment)
-        )
-        return eni
-
-    def _attached(self, eni: Eni, attachment: str) -> None:
-        if eni.attachment_id != attachment or eni.attachment_status != "attaching":
-            return
-        eni.attachment_status = "attached"
-        try:
-            self.listener.attached(eni.facts())
-        except Exception:
-            self._leave(eni)
-            raise
-
-    def detach_network_interface(self, attachment_id: str) -> None:
-        """Take the device away at once; the ENI is free after ``detach_s``."""
-        for eni in self.enis.values():
-            if eni.attachment_id == attachment_id:
-                break
-        else:
-            message = f"The attachment '{attachment_id}' does not exist."
-            raise Ec2Error("InvalidAttachmentID.NotFound", message)
-        if eni.place == (0, 0):
-            message = "The network interface at device index 0 and networkCard index 0"
-            raise Ec2Error("OperationNotPermitted", f"{message} cannot be detached.")
-        if eni.attachment_status == "detaching":
-            message = f"Interface {eni.id} is currently detaching"
-            raise Ec2Error("IncorrectState", message)
-        self.listener.detached(evolve(eni.facts(), attachment="detaching"))
-        eni.attachment_status = "detaching"
-        self.timers.later(
-            self.faults.detach_s, partial(self._detached, eni, attachment_id)
-        )
-
-    def _detached(self, eni: Eni, attachment: str) -> None:
-        if eni.attachment_id == attachment:
-            self._leave(eni)
-
-    def _leave(self, eni: Eni) -> None:
-        nics = eni.instance.nics if eni.instance is not None else {}
-        for place in [place for place, nic in nics.items() if nic is eni]:
-            del nics[place]
-        eni.leave()
-
-    def assign(self, eni_id: str, order: Order, order6: Order) -> tuple[Any, ...]:
+    def assign(self, eni_id: str, order: Order, order6: Order) -> tuple[Any, Any]:
         """Give an ENI more addresses; return the new ones and the new prefixes."""
         eni = self.get_network_interface(eni_id)
         if not order.size + order6.size:
@@ -277,16 +177,15 @@ class Interfaces(EC2Backend):
             limits = eni.instance.limits
             limits.check_more(eni.count + order.size, eni.count6 + order6.size)
         if order6.size:
-            new = self._take(order6, self.space6(eni.subnet))
-            eni.addresses6, eni.prefixes6 = (
-                eni.addresses6 + new[0],
-                eni.prefixes6 + new[1],
-            )
+            new, prefixes = self._take(order6, self.space6(eni.subnet))
+            more = {"addresses6": eni.addresses6 + new}
+            more |= {"prefixes6": eni.prefixes6 + prefixes}
         else:
-            new = self._take(order, self.space(eni.subnet))
-            eni.addresses, eni.prefixes = eni.addresses + new[0], eni.prefixes + new[1]
-        self.listener.addresses(eni.facts())
-        return new
+            new, prefixes = self._take(order, self.space(eni.subnet))
+            more = {"addresses": eni.addresses + new}
+            more |= {"prefixes": eni.prefixes + prefixes}
+        self._change(eni, self.listener.addresses, more)
+        return new, prefixes
 
     def unassign(self, eni_id: str, addresses: list[str], prefixes: list[str]) -> None:
         """Take addresses and prefixes of either family from an ENI, all or none."""
@@ -296,11 +195,12 @@ class Interfaces(EC2Backend):
         if not gone <= have:
             message = "Some of the specified addresses are not assigned to interface"
             raise invalid(f"{message} {eni_id}")
-        eni.addresses = tuple(each for each in eni.addresses if each not in gone)
-        eni.prefixes = tuple(each for each in eni.prefixes if each not in gone)
-        eni.addresses6 = tuple(each for each in eni.addresses6 if each not in gone)
-        eni.prefixes6 = tuple(each for each in eni.prefixes6 if each not in gone)
-        self.listener.addresses(eni.facts())
+        kinds = ("addresses", "prefixes", "addresses6", "prefixes6")
+        rest = {
+            kind: tuple(each for each in getattr(eni, kind) if each not in gone)
+            for kind in kinds
+        }
+        self._change(eni, self.listener.addresses, rest)
 
     def modify(
         self,
@@ -313,23 +213,31 @@ class Interfaces(EC2Backend):
     ) -> None:
         """Change an attribute of an ENI (ModifyNetworkInterfaceAttribute)."""
         eni = self.get_network_interface(eni_id)
-        if (
-            attachment is not None
-            and attachment.get("AttachmentId") != eni.attachment_id
-        ):
-            message = (
-                f"The attachment '{attachment.get('AttachmentId')}' does not exist."
-            )
-            raise Ec2Error("InvalidAttachmentID.NotFound", message)
+        change: dict[str, Any] = {}
         if group_ids:
-            eni.groups = self._groups(group_ids, eni.vpc_id)
+            change["groups"] = self._groups(group_ids, eni.vpc_id)
         if source_check is not None:
-            eni.source_dest_check = source_check
+            change["source_dest_check"] = source_check
         if description is not None:
-            eni.description = description
+            change["description"] = description
         if attachment is not None:
-            eni.delete_on_termination = bool(attachment["DeleteOnTermination"])
-        self.listener.attribute(eni.facts())
+            id_ = attachment.get("AttachmentId")
+            if id_ != eni.attachment_id:
+                raise no_attachment(id_)
+            change["delete_on_termination"] = attachment["DeleteOnTermination"]
+        self._change(eni, self.listener.attribute, change)
+
+    def _change(
+        self, eni: Eni, tell: Callable[[EniFacts], None], values: dict[str, Any]
+    ) -> None:
+        """Set attributes of an ENI and tell it, or leave all as it was."""
+        before = {name: getattr(eni, name) for name in values}
+        eni.set(values)
+        try:
+            tell(eni.facts())
+        except Exception:
+            eni.set(before)
+            raise
 
     def _take(self, order: Order, space: Space[Any, Any]) -> tuple[Any, Any]:
         order.check()
@@ -356,10 +264,6 @@ class Interfaces(EC2Backend):
             groups.append(group)
         return groups
 
-    def get_instance(self, instance_id: str) -> Instance:
-        """Return an instance; moto makes none but ours."""
-        return cast(Instance, super().get_instance(instance_id))
-
     def _forget(self, eni: Eni) -> None:
         """Remove an ENI, and an elastic address from it."""
         addresses: list[Any] = self.addresses
@@ -373,3 +277,9 @@ class Interfaces(EC2Backend):
 def _is_true(value: object) -> bool:
     """Tell what moto keeps as a truth value, or as its text."""
     return str(value).lower() == "true"
+
+
+def no_attachment(id_: str | None) -> Ec2Error:
+    """Return the error for an attachment that there is not."""
+    message = f"The attachment '{id_}' does not exist."
+    return Ec2Error("InvalidAttachmentID.NotFound", message)
