@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count as counting
 from threading import Event, Thread
@@ -145,6 +145,7 @@ class CloudWorker(Thread):
         self._waiting = 0
         self._gave_back = float("-inf")
         self._began = False
+        self._failed = False
 
     # -- the thread --------------------------------------------------------------------
 
@@ -188,6 +189,7 @@ class CloudWorker(Thread):
         try:
             acted = self._act(view)
         except EniplugError as error:
+            self._failed = True
             self._pace.failed(throttled=isinstance(error, ThrottledError))
             pause = round(self._pace.wait(), 1)
             log.warning(
@@ -221,6 +223,10 @@ class CloudWorker(Thread):
         if self._recount_due:
             self._recount()
             return True
+        # Growing comes first, but must not keep all else away while it fails.
+        if self._failed and self._tidy():
+            return True
+        self._failed = False
         seen = with_transit(view, self._arrivals.all(), len(self._departures))
         for action in self._host.plan(seen):
             if isinstance(action, AssignAddresses | CreateEni):
@@ -292,7 +298,8 @@ class CloudWorker(Thread):
                 )
                 self._ask().delete_on_termination(eni.id, attachment)
             except EniplugError:
-                self._depart(eni.id, attachment)
+                with suppress(ThrottledError):
+                    self._part_with(self._depart(eni.id, attachment))
                 raise
         log.info("ENI attached", eni=eni.id, device=device, addresses=number)
         made = _placed(eni, device, attachment)
@@ -346,15 +353,17 @@ class CloudWorker(Thread):
 
     def _depart(
         self, eni_id: str, attachment: str | None, *, detached: bool = False
-    ) -> None:
+    ) -> Departure:
         now = self._clock()
-        self._departures[eni_id] = Departure(
+        leaving = Departure(
             eni_id=eni_id,
             attachment=attachment,
             detached=detached,
             since=now,
             due=now,
         )
+        self._departures[eni_id] = leaving
+        return leaving
 
     def _tidy(self) -> bool:
         """Go one step further with an ENI that leaves, or find those left behind."""

@@ -629,6 +629,38 @@ def test_calls_that_keep_failing_are_made_ever_less_often() -> None:
     assert len(one.cloud.named("assign")) <= 8
 
 
+def test_an_attachment_that_is_always_denied_leaves_no_enis_about() -> None:
+    one = bench()
+    one.settle()
+    one.cloud.fail("attach", *[DeniedError("not allowed")] * 100)
+    one.node.pool.take()
+
+    for _ in range(10):
+        one.pass_time(10)
+        assert len(one.cloud.all_enis) == 1
+
+    assert len(one.cloud.named("create_eni")) > 3
+
+
+def test_an_eni_leaves_even_while_growing_fails() -> None:
+    one = bench()
+    one.settle()
+    lease = one.node.pool.take()
+    one.settle()
+    one.node.pool.release(lease.address, cooldown=0)
+    one.cloud.detaching = True
+    one.pass_time(70)
+    assert len(one.cloud.all_enis) == 2
+    one.cloud.fail("create_eni", *[SubnetFullError("full")] * 1000)
+    one.node.waiting = 12
+    one.settle()
+
+    one.cloud.settle()
+    one.pass_time(10)
+
+    assert len(one.cloud.all_enis) == 1
+
+
 def test_an_eni_that_ec2_keeps_does_not_hold_up_the_pods() -> None:
     one = bench()
     one.settle()
