@@ -27,6 +27,7 @@ from eniplug.core.state import State
 from eniplug.hooks import Pod
 from eniplug.hooks.errors import (
     BusyError,
+    ConfigError,
     EniplugError,
     NetnsError,
     NotReadyError,
@@ -179,6 +180,9 @@ class Requests:
             later.append(lambda: tell(told))
 
     def _collect(self, conf: NetConf) -> None:
+        if conf.valid_attachments is None:
+            msg = "GC came without cni.dev/valid-attachments"
+            raise ConfigError(msg, "the runtime must list what is to be kept")
         valid = {AttachmentKey(*pair) for pair in conf.valid_attachments}
         gone = self._attachments.collect(conf.name, valid, time.time())
         log.info("GC", network=conf.name, valid=len(valid), removed=len(gone))

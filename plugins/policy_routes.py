@@ -2,8 +2,8 @@
 
 A pod is a route in the main table and one or two rules: to it at 512, from it at 1536
 when its ENI is a secondary one.  The text of ``ip rule`` and ``ip route`` is the same
-as with the AWS VPC CNI.  The kernel walks the rules one by one for each packet, so prefer
-flat-routes where nothing depends on this layout.
+as with the AWS VPC CNI.  The kernel walks the rules one by one for each packet, so
+prefer flat-routes where nothing depends on this layout.
 """
 
 from __future__ import annotations
