@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
@@ -29,6 +30,10 @@ from eniplug.hooks import (
 
 GATEWAY = ip_address("169.254.1.1")
 GATEWAY6 = ip_address("fe80::1")
+
+
+_LATER = re.compile(r'"operstate":"\w+",|"NO-CARRIER",|,"LOWER_UP"|"linkdown"')
+"""What follows a change of a link a moment later."""
 
 
 @define
@@ -63,7 +68,7 @@ class World:
     def snapshot(self, pod: str = "") -> dict[str, str]:
         """Say everything about a namespace that an object can change."""
         return {
-            words: self.run("ip", "-j", *words.split(), pod=pod)
+            words: _LATER.sub("", self.run("ip", "-j", *words.split(), pod=pod))
             for words in (
                 "-d link",
                 "addr",
@@ -84,7 +89,7 @@ def command(*words: str) -> str:
 
 
 @contextmanager
-def a_world(prefix: str) -> Iterator[World]:
+def a_world(prefix: str) -> Generator[World]:
     """Make a node and be in it; everything is gone afterwards."""
     if os.geteuid():
         pytest.fail("this test makes network namespaces: run it as root")
@@ -102,7 +107,9 @@ def a_world(prefix: str) -> Iterator[World]:
         command("ip", "netns", "del", node)
 
 
-def flat_pod(number: int = 1, *, ifname: str = "eth0") -> tuple[Object, ...]:
+def flat_pod(
+    number: int = 1, *, ifname: str = "eth0"
+) -> tuple[Veth, *tuple[Object, ...]]:
     """What pod-veth and flat-routes declare for 10.0.1.<number>."""
     address = ip_address(f"10.0.1.{number}")
     link = f"eni{number:011x}"
@@ -150,7 +157,7 @@ def six_pod(number: int = 1) -> tuple[Object, ...]:
 
 def policy_pod(number: int = 5, table: int = 2) -> tuple[Object, ...]:
     """What pod-veth and policy-routes declare for 10.0.1.<number>."""
-    flat = flat_pod(number)
+    flat: tuple[Object, ...] = flat_pod(number)
     address = ip_network(f"10.0.1.{number}")
     link = f"eni{number:011x}"
     return (

@@ -1,0 +1,334 @@
+"""Our packing, held against pyroute2's message classes: compared as they decode it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+import pytest
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from eniplug.core.kernel import decode, encode
+from eniplug.core.kernel.netlink import Message
+from eniplug.hooks import (
+    HOST,
+    POD,
+    PROTOCOL,
+    Address,
+    Neighbor,
+    Object,
+    Route,
+    Rule,
+    Veth,
+)
+
+INDEX = 1234567
+Attributes = list[tuple[str, Any]]
+
+
+def index_of(name: str) -> int:
+    return {"eth0": INDEX}[name]
+
+
+def name_of(index: int) -> str | None:
+    return {INDEX: "eth0"}.get(index)
+
+
+def theirs(kind: Any, fields: Mapping[str, int], attributes: Attributes) -> Any:
+    """What pyroute2 packs, as it decodes it."""
+    message = kind()
+    for name, value in fields.items():
+        message[name] = value
+    message["attrs"] = attributes
+    message.encode()
+    return tree(kind, bytes(message.data[16:]))
+
+
+def tree(kind: Any, body: bytes) -> Any:
+    message = kind((16 + len(body)).to_bytes(4, "little") + bytes(12) + body)
+    message.decode()
+    return plain(message)
+
+
+def plain(value: Any) -> Any:
+    """Strip what differs without a meaning: flags of nesting, order, headers."""
+    if isinstance(value, Mapping):
+        fields = {
+            name: plain(content)
+            for name, content in value.items()
+            if name not in {"attrs", "header", "event"}
+        }
+        attributes = sorted(
+            ((name, plain(content)) for name, content in value.get("attrs", ())),
+            key=repr,
+        )
+        return fields, attributes
+    if isinstance(value, tuple) and hasattr(value, "name"):
+        return value[0], plain(value[1])
+    return value
+
+
+VETH = Veth(
+    name="eni0a1b2c3d4e5",
+    peer="eth0",
+    mac="02:00:00:00:00:01",
+    peer_mac="02:00:00:00:00:02",
+    mtu=1500,
+)
+
+
+def test_a_pair_is_packed_as_pyroute2_reads_it() -> None:
+    message = encode.create_veth(VETH, INDEX, 7, 0xE001)
+
+    peer = {
+        "index": INDEX,
+        "attrs": [
+            ("IFLA_IFNAME", "eth0"),
+            ("IFLA_ADDRESS", "02:00:00:00:00:02"),
+            ("IFLA_MTU", 1500),
+            ("IFLA_NUM_TX_QUEUES", 1),
+            ("IFLA_NUM_RX_QUEUES", 1),
+            ("IFLA_NET_NS_FD", 7),
+        ],
+    }
+    info = [
+        ("IFLA_INFO_KIND", "veth"),
+        ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", peer)]}),
+    ]
+    assert tree(ifinfmsg, message.body) == theirs(
+        ifinfmsg,
+        {"index": INDEX},
+        [
+            ("IFLA_IFNAME", "eni0a1b2c3d4e5"),
+            ("IFLA_ADDRESS", "02:00:00:00:00:01"),
+            ("IFLA_MTU", 1500),
+            ("IFLA_NUM_TX_QUEUES", 1),
+            ("IFLA_NUM_RX_QUEUES", 1),
+            ("IFLA_GROUP", 0xE001),
+            ("IFLA_LINKINFO", {"attrs": info}),
+        ],
+    )
+    assert message[:2] == (16, 0x600)
+
+
+@pytest.mark.parametrize(
+    ("message", "fields", "attributes"),
+    [
+        (
+            encode.set_link(INDEX, "up", 1),
+            {"index": INDEX, "flags": 1, "change": 1},
+            [],
+        ),
+        (
+            encode.set_link(INDEX, "up", 0),
+            {"index": INDEX, "flags": 0, "change": 1},
+            [],
+        ),
+        (
+            encode.set_link(INDEX, "mtu", 1400),
+            {"index": INDEX},
+            [("IFLA_MTU", 1400)],
+        ),
+        (
+            encode.bury(INDEX, 0x6B7800)[0],
+            {"index": INDEX, "flags": 0, "change": 1},
+            [("IFLA_GROUP", 0x6B7800)],
+        ),
+        (
+            encode.bury(INDEX, 0x6B7800)[1],
+            {"index": INDEX},
+            [("IFLA_IFNAME", "x1234567")],
+        ),
+        (encode.delete_group(5), {}, [("IFLA_GROUP", 5)]),
+        (encode.look_link("eth0"), {}, [("IFLA_IFNAME", "eth0"), ("IFLA_EXT_MASK", 8)]),
+        (
+            encode.raise_link(INDEX, {}, alias="x", no_link_local=False)[0],
+            {"index": INDEX},
+            [("IFLA_IFALIAS", "x")],
+        ),
+    ],
+)
+def test_changes_of_links_are_packed_as_pyroute2_reads_them(
+    message: Message, fields: Mapping[str, int], attributes: Attributes
+) -> None:
+    assert tree(ifinfmsg, message.body) == theirs(ifinfmsg, fields, attributes)
+
+
+ROUTE_FIELDS = {"family": 2, "dst_len": 32, "table": 254, "proto": 3, "type": 1}
+RULE_FIELDS = {"family": 2, "action": 1}
+CASES: list[tuple[Object, Any, Mapping[str, int], Attributes]] = [
+    (
+        Address(link="eth0", address=ip_interface("10.0.1.5/32")),
+        ifaddrmsg,
+        {"family": 2, "prefixlen": 32, "index": INDEX},
+        [
+            ("IFA_LOCAL", "10.0.1.5"),
+            ("IFA_ADDRESS", "10.0.1.5"),
+            ("IFA_FLAGS", 0x280),
+        ],
+    ),
+    (
+        Address(link="eth0", address=ip_interface("2001:db8::5/64"), side=HOST),
+        ifaddrmsg,
+        {"family": 10, "prefixlen": 64, "index": INDEX},
+        [
+            ("IFA_LOCAL", "2001:db8::5"),
+            ("IFA_ADDRESS", "2001:db8::5"),
+            ("IFA_FLAGS", 0x282),
+        ],
+    ),
+    (
+        Neighbor(
+            link="eth0", address=ip_address("169.254.1.1"), mac="02:00:00:00:00:01"
+        ),
+        ndmsg,
+        {"family": 2, "ifindex": INDEX, "state": 0x80},
+        [("NDA_DST", "169.254.1.1"), ("NDA_LLADDR", "02:00:00:00:00:01")],
+    ),
+    (
+        Neighbor(link="eth0", address=ip_address("fe80::1"), mac="02:00:00:00:00:01"),
+        ndmsg,
+        {"family": 10, "ifindex": INDEX, "state": 0x80},
+        [("NDA_DST", "fe80::1"), ("NDA_LLADDR", "02:00:00:00:00:01")],
+    ),
+    (
+        Route(destination=ip_network("10.0.1.5"), link="eth0"),
+        rtmsg,
+        {**ROUTE_FIELDS, "scope": 253},
+        [("RTA_DST", "10.0.1.5"), ("RTA_OIF", INDEX), ("RTA_TABLE", 254)],
+    ),
+    (
+        Route(
+            destination=ip_network("0.0.0.0/0"),
+            link="eth0",
+            via=ip_address("10.0.0.1"),
+            src=ip_address("10.0.0.9"),
+            table=1002,
+            metric=7,
+            tos=16,
+            onlink=True,
+            protocol=PROTOCOL,
+            side=HOST,
+        ),
+        rtmsg,
+        {
+            "family": 2,
+            "table": 252,
+            "proto": 197,
+            "type": 1,
+            "tos": 16,
+            "flags": 4,
+        },
+        [
+            ("RTA_GATEWAY", "10.0.0.1"),
+            ("RTA_PREFSRC", "10.0.0.9"),
+            ("RTA_PRIORITY", 7),
+            ("RTA_OIF", INDEX),
+            ("RTA_TABLE", 1002),
+        ],
+    ),
+    (
+        Route(
+            destination=ip_network("2001:db8::/32"),
+            link="eth0",
+            via=ip_address("fe80::1"),
+        ),
+        rtmsg,
+        {"family": 10, "dst_len": 32, "table": 254, "proto": 3, "type": 1},
+        [
+            ("RTA_DST", "2001:db8::"),
+            ("RTA_GATEWAY", "fe80::1"),
+            ("RTA_OIF", INDEX),
+            ("RTA_TABLE", 254),
+        ],
+    ),
+    (
+        Rule(priority=512, table=254, dst=ip_network("10.0.1.5")),
+        fibmsg,
+        {**RULE_FIELDS, "dst_len": 32, "table": 254},
+        [("FRA_DST", "10.0.1.5"), ("FRA_PRIORITY", 512), ("FRA_TABLE", 254)],
+    ),
+    (
+        Rule(
+            priority=1536,
+            table=1002,
+            family=6,
+            src=ip_network("2001:db8::/80"),
+            mark=2,
+            mask=0x7F,
+            iif="eth0",
+            protocol=PROTOCOL,
+            side=POD,
+        ),
+        fibmsg,
+        {"family": 10, "action": 1, "src_len": 80, "table": 252},
+        [
+            ("FRA_SRC", "2001:db8::"),
+            ("FRA_FWMARK", 2),
+            ("FRA_FWMASK", 0x7F),
+            ("FRA_IIFNAME", "eth0"),
+            ("FRA_PROTOCOL", 197),
+            ("FRA_PRIORITY", 1536),
+            ("FRA_TABLE", 1002),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("one", "kind", "fields", "attributes"), CASES)
+def test_an_object_is_packed_as_pyroute2_reads_it(
+    one: Object, kind: Any, fields: Mapping[str, int], attributes: Attributes
+) -> None:
+    message = encode.create(one, index_of)
+
+    assert tree(kind, message.body) == theirs(kind, fields, attributes)
+    assert encode.delete(one, index_of) == (message.type + 1, 0, message.body)
+
+
+@pytest.mark.parametrize("one", [case[0] for case in CASES])
+def test_what_is_packed_is_read_as_the_same_object(one: Object) -> None:
+    message = encode.create(one, index_of)
+
+    assert decode.one(message.type + 2, message.body, one.side, name_of) == one
+
+
+def changed(position: int, value: int) -> Callable[[bytes], bytes]:
+    return lambda body: body[:position] + bytes((value,)) + body[position + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("one", "change"),
+    [
+        (CASES[4][0], changed(7, 6)),  # a blackhole
+        (CASES[4][0], lambda body: body + encode.attribute(9, b"")),  # multipath
+        (CASES[4][0], changed(9, 2)),  # cached
+        (CASES[7][0], changed(7, 6)),  # a rule that drops
+        (CASES[7][0], changed(8, 2)),  # an inverted rule
+        (CASES[7][0], lambda body: body + encode.text(17, "eth0")),  # oif
+        (CASES[7][0], lambda body: body + encode.u32(14, 0)),  # suppress_prefixlength
+        (CASES[2][0], changed(8, 2)),  # a dynamic neighbour
+    ],
+)
+def test_what_no_object_can_say_is_none(
+    one: Object, change: Callable[[bytes], bytes]
+) -> None:
+    message = encode.create(one, index_of)
+    body = change(message.body)
+
+    assert decode.one(message.type + 2, body, one.side, name_of) is None
+
+
+def test_what_is_the_same_to_the_kernel_has_one_form() -> None:
+    any_source = Rule(priority=1, table=2, src=ip_network("0.0.0.0/0"), mask=0)
+    metric = Route(destination=ip_network("2001:db8::/64"), link="eth0", metric=1024)
+
+    assert decode.canonical(any_source) == Rule(priority=1, table=2)
+    assert decode.canonical(metric) == Route(
+        destination=ip_network("2001:db8::/64"), link="eth0"
+    )
+    assert decode.canonical(CASES[5][0]) == CASES[5][0]
