@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import os
+import select
 import selectors
 import socket
 import struct
@@ -39,7 +40,10 @@ output, and what is to be done after the answer."""
 class Server:
     """Listens on a unix socket that only root may use."""
 
-    def __init__(self, path: Path, handler: Handler) -> None:
+    def __init__(
+        self, path: Path, handler: Handler, *, patience: float = PATIENCE
+    ) -> None:
+        self._patience = patience
         self._path = path
         self._handler = handler
         self._events = selectors.DefaultSelector()
@@ -70,8 +74,9 @@ class Server:
         self._path.unlink(missing_ok=True)
         self._wake.send(b"x")
         self._front.join()
-        if self._listener is not None:
-            self._listener.close()
+        for one in (self._listener, self._events, self._wake, self._woken):
+            if one is not None:
+                one.close()
 
     def close(self, grace: float) -> None:
         """Give running requests ``grace`` seconds."""
@@ -84,7 +89,7 @@ class Server:
     def _run(self) -> None:
         waiting: dict[socket.socket, float] = {}
         while True:
-            ready = self._events.select(PATIENCE / 4 if waiting else None)
+            ready = self._events.select(self._patience / 4 if waiting else None)
             for key, _ in ready:
                 found = key.fileobj
                 assert isinstance(found, socket.socket)
@@ -98,7 +103,7 @@ class Server:
                         waiting[connection] = time.monotonic()
                 elif self._receive(found, key.data):
                     del waiting[found]
-            late = time.monotonic() - PATIENCE
+            late = time.monotonic() - self._patience
             for connection in [c for c, since in waiting.items() if since < late]:
                 log.warning("a client connected and said nothing")
                 self._drop(connection)
@@ -142,7 +147,7 @@ class Server:
         if reader.request is not None:
             self._events.unregister(connection)
             connection.setblocking(True)
-            connection.settimeout(PATIENCE)
+            connection.settimeout(self._patience)
             with self._change:
                 self._running += 1
             self._threads.submit(self._serve, connection, reader.request)
@@ -190,9 +195,8 @@ def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def _still_there(connection: socket.socket) -> bool:
-    try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
+    """Tell whether the other side has not closed; does not wait."""
+    gone = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+    poll = select.poll()
+    poll.register(connection, gone)
+    return not any(happened & gone for _, happened in poll.poll(0))
