@@ -186,8 +186,6 @@ class Lab:
 def _executable() -> Path:
     """Return the executable's source, which is copied into the nodes."""
     spec = find_spec("eniplug.cni.executable")
-    if spec is None:
-        return Path("/bin/true")  # INTERIM
     if spec is None or spec.origin is None:
         msg = "eniplug.cni.executable is not installed"
         raise LabError(msg, "install eniplug whole")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import asdict
+from attrs import asdict, evolve
 
 from eniplug.lab import launch, netns
 from eniplug.lab.control import ask
@@ -41,7 +41,7 @@ STAND_IN = (sys.executable, "-c", AGENT)
 
 
 def plan(lab: str = NAMES.lab, **more: Any) -> Plan:
-    return Plan(**{"lab": lab, "agent": STAND_IN, **more})
+    return evolve(Plan(lab=lab, agent=STAND_IN), **more)
 
 
 def silent(step: str) -> None:
