@@ -8,7 +8,14 @@ DEL.  No process is started and no descriptor of a pod's namespace is kept.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -38,6 +45,8 @@ class Kernel:
 
     ``proc_sys`` is where sysctls are written: in a container /proc/sys is read-only,
     and the host's is mounted elsewhere.  ``nft`` is the program of that name.
+    ``numbers`` are for new links, one for both ends of a pair, so that none needs to be
+    looked up; by default far above those that the kernel gives.
     """
 
     def __init__(
@@ -46,15 +55,14 @@ class Kernel:
         proc_sys: Path = Path("/proc/sys"),
         nft: str = "nft",
         connect: Callable[[int], Socket] = Socket,
+        numbers: Iterator[int] | None = None,
     ) -> None:
         self.lock = FairLock()
         self._proc_sys = proc_sys
         self._nft = nft
         self._connect = connect
         self._graves = graves.Graves()
-        # One number for both ends of a pair, unique on this node, so that no look-up
-        # is needed; far above those that the kernel gives.
-        self._numbers = count(random.randrange(1 << 20, 1 << 30))
+        self._numbers = numbers or count(random.randrange(1 << 20, 1 << 30))
         self._ipv6 = Path("/proc/self/net/if_inet6").exists()
 
     def _host(self) -> Namespace:
@@ -209,6 +217,10 @@ class Kernel:
         Not all or nothing, but it can be run again after an error.  Raises KernelError
         or ForeignObjectError.
         """
+        for one in wanted:
+            if one.side is not HOST:
+                msg = f"a pod's object is not the node's: {one}"
+                raise KernelError(msg)
         with self._host() as host:
             settle(host, had, wanted, earlier, self._nft)
 

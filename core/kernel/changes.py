@@ -11,7 +11,9 @@ from errno import EEXIST, EROFS
 from itertools import groupby
 from typing import NamedTuple
 
-from eniplug.core.kernel import decode, encode
+from attrs import evolve
+
+from eniplug.core.kernel import decode, encode, encode_links
 from eniplug.core.kernel.compare import find, text_of
 from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message, NetlinkError
@@ -19,7 +21,13 @@ from eniplug.hooks import LinkState, Neighbor, Object, Route, Sysctl, Veth
 from eniplug.hooks.errors import ForeignObjectError, KernelError
 from eniplug.hooks.objects import Key
 
-Steps = Sequence[tuple[Object, Message]]
+
+class Step(NamedTuple):
+    """A change to come; ``before`` is the earlier value of a LinkState."""
+
+    object: Object
+    message: Message
+    before: str | None = None
 
 
 class Done(NamedTuple):
@@ -56,14 +64,21 @@ def vanishes(one: Object, links: Collection[str]) -> bool:
     return one.with_link and getattr(one, "link", None) in links
 
 
-def removal(place: Namespace, one: Object) -> tuple[Message, ...]:
-    """Return the message that deletes an object, if it takes one."""
-    if not encode.in_dumps(one):
-        return ()
+def removal(
+    place: Namespace, one: Object, before: str | None = None
+) -> tuple[Message, ...]:
+    """Return the message that takes an object away, if it takes one.
+
+    A LinkState goes back to the value ``before``.
+    """
     try:
-        return (encode.delete(one, place.index),)
+        if isinstance(one, LinkState) and before is not None:
+            return (encode.create(evolve(one, value=int(before)), place.index),)
+        if encode.in_dumps(one):
+            return (encode.delete(one, place.index),)
     except NetlinkError:
-        return ()  # its link is gone, and it with it
+        pass  # its link is gone, and it with it
+    return ()
 
 
 class Changes:
@@ -78,7 +93,7 @@ class Changes:
         place: Namespace,
         objects: Iterable[Object],
         *,
-        first: Steps = (),
+        first: Sequence[Step] = (),
         ours: Collection[Key] = frozenset(),
     ) -> None:
         """Make objects in their order, in one batch; sysctls are written before it.
@@ -88,28 +103,30 @@ class Changes:
         Raises KernelError.
         """
         steps = list(first)
-        before: dict[Key, str | None] = {}
         for one in objects:
+            before = None
             try:
                 if isinstance(one, LinkState | Sysctl):
-                    value = before[one.key] = place.value(one)
-                    if value == text_of(one):
+                    before = place.value(one)
+                    if before == text_of(one):
                         self.found.append(one)
                         continue
                 if isinstance(one, Sysctl):
                     place.write(one, one.value)
-                    self.done.append(Done(place, one, before[one.key]))
+                    self.done.append(Done(place, one, before))
                     continue
-                flags = encode.REPLACE if slot(one) in ours else encode.NEW
-                steps.append((one, encode.create(one, place.index, flags)))
+                replace = isinstance(one, Route | Neighbor) and slot(one) in ours
+                flags = encode.REPLACE if replace else encode.NEW
+                message = encode.create(one, place.index, flags)
             except OSError as why:
                 raise refusal(one, why) from why
-        refused = place.send(message for _, message in steps)
-        for position, (one, _) in enumerate(steps):
+            steps.append(Step(one, message, before))
+        refused = place.send(step.message for step in steps)
+        for position, step in enumerate(steps):
             if position not in refused:
-                self.done.append(Done(place, one, before.get(one.key)))
+                self.done.append(Done(place, step.object, step.before))
         for position, error in sorted(refused.items()):
-            self._refused(place, steps[position][0], error)
+            self._refused(place, steps[position].object, error)
 
     def _refused(self, place: Namespace, one: Object, error: NetlinkError) -> None:
         if error.errno != EEXIST or not encode.in_dumps(one):
@@ -137,15 +154,13 @@ class Changes:
             for done in group:
                 match done.object:
                     case Veth() as veth if place.side is veth.side:
-                        messages.append(encode.delete_link(place.index(veth.name)))
+                        messages.append(
+                            encode_links.delete_link(place.index(veth.name))
+                        )
                     case Sysctl() as sysctl:
                         wrong += restore(place, sysctl, done.before)
-                    case LinkState() as state if done.before is not None:
-                        index = place.index(state.link)
-                        value = int(done.before)
-                        messages.append(encode.set_link(index, state.setting, value))
                     case one if not vanishes(one, place.new):
-                        messages += removal(place, one)
+                        messages += removal(place, one, done.before)
                     case _:
                         pass
             wrong += place.send_removals(messages)

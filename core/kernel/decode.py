@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Final, TypeAlias
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from eniplug.core.kernel import uapi
-from eniplug.core.kernel.netlink import attributes
+from eniplug.core.kernel.attributes import attributes
 from eniplug.hooks import Address, Neighbor, Network, Object, Route, Rule, Side
 
 NameOf: TypeAlias = Callable[[int], str | None]
@@ -37,7 +37,7 @@ class LinkInfo:
     """A link as the kernel has it.
 
     ``peer`` is the number of a veth's other end, in its own namespace; 0 if there is
-    none.  ``ipv4`` are the IPv4 settings in the order of linux/ip.h.
+    none.  ``af_spec`` is IFLA_AF_SPEC as it came: of many links, few are asked for it.
     """
 
     index: int
@@ -48,7 +48,7 @@ class LinkInfo:
     alias: str
     mtu: int
     peer: int = 0
-    ipv4: tuple[int, ...] = ()
+    af_spec: bytes = field(default=b"", repr=False)
 
     def setting(self, name: str) -> int:
         """Return a property as `LinkState` names them."""
@@ -60,8 +60,10 @@ class LinkInfo:
             case "group":
                 return self.group
             case _:
-                at = uapi.IPV4_DEVCONF[name] - 1
-                return self.ipv4[at] if at < len(self.ipv4) else 0
+                inet = dict(attributes(self.af_spec)).get(uapi.AF_INET, b"")
+                values = dict(attributes(inet)).get(uapi.IFLA_INET_CONF, b"")
+                at = 4 * (uapi.IPV4_DEVCONF[name] - 1)
+                return _U32.unpack_from(values, at)[0] if at < len(values) else 0
 
 
 def link(body: bytes) -> LinkInfo:
@@ -77,14 +79,8 @@ def link(body: bytes) -> LinkInfo:
         alias=_text(a.get(uapi.IFLA_IFALIAS, b"")),
         mtu=_u32(a, uapi.IFLA_MTU),
         peer=_u32(a, uapi.IFLA_LINK),
-        ipv4=_ipv4(a.get(uapi.IFLA_AF_SPEC, b"")),
+        af_spec=a.get(uapi.IFLA_AF_SPEC, b""),
     )
-
-
-def _ipv4(spec: bytes) -> tuple[int, ...]:
-    inet = dict(attributes(spec)).get(uapi.AF_INET, b"")
-    values = dict(attributes(inet)).get(uapi.IFLA_INET_CONF, b"")
-    return struct.unpack(f"={len(values) // 4}I", values)
 
 
 def _text(data: bytes) -> str:

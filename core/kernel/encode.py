@@ -6,7 +6,7 @@ those classes.
 
 Address, Neighbor, Route and Rule are alike: one payload both creates and deletes, and
 the kernel deletes just what matches it whole.  Such a kind is one row of `_KINDS`.
-Links are made and changed by messages of their own.
+Links have messages of their own, in `encode_links`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from eniplug.core.kernel import uapi
+from eniplug.core.kernel.attributes import attribute, mac, text, u32
+from eniplug.core.kernel.encode_links import set_link
 from eniplug.core.kernel.netlink import Message
-from eniplug.hooks import Address, LinkState, Neighbor, Object, Route, Rule, Veth
+from eniplug.hooks import Address, LinkState, Neighbor, Object, Route, Rule
 
 IndexOf: TypeAlias = Callable[[str], int]
 """From a link's name to its number; raises NetlinkError (ENODEV)."""
@@ -25,9 +27,6 @@ IndexOf: TypeAlias = Callable[[str], int]
 NEW: Final = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL
 REPLACE: Final = uapi.NLM_F_CREATE | uapi.NLM_F_REPLACE
 
-_ATTRIBUTE: Final = struct.Struct("=HH")
-_U32: Final = struct.Struct("=HHI")
-_LINK: Final = struct.Struct("=BxHiII")  # family, type, index, flags, change
 _ADDRESS: Final = struct.Struct("=BBBBI")  # family, length, flags, scope, index
 _NEIGHBOR: Final = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")
@@ -35,172 +34,8 @@ _ROUTE: Final = struct.Struct("=BBBBBBBBI")
 # the same with protocol and scope reserved, and the action for the type
 
 
-def attribute(kind: int, data: bytes) -> bytes:
-    """Pack one attribute, padded."""
-    length = len(data)
-    return _ATTRIBUTE.pack(length + 4, kind) + data + bytes(-length & 3)
-
-
-def nest(kind: int, *parts: bytes) -> bytes:
-    """Pack attributes into one."""
-    return attribute(kind | uapi.NLA_F_NESTED, b"".join(parts))
-
-
-def u32(kind: int, value: int) -> bytes:
-    """Pack an attribute of 32 bits in the machine's order."""
-    return _U32.pack(8, kind, value)
-
-
-def text(kind: int, value: str) -> bytes:
-    """Pack a string with its end mark."""
-    return attribute(kind, value.encode() + b"\0")
-
-
-def _mac(value: str) -> bytes:
-    return bytes.fromhex(value.replace(":", ""))
-
-
 def _family(version: int) -> int:
     return uapi.AF_INET if version == 4 else uapi.AF_INET6  # noqa: PLR2004
-
-
-# -- links -----------------------------------------------------------------------------
-
-_ONE_QUEUE: Final = u32(uapi.IFLA_NUM_TX_QUEUES, 1) + u32(uapi.IFLA_NUM_RX_QUEUES, 1)
-# The default is one queue per possible CPU, at both ends: 2.7 ms a pair at 96 of them.
-
-_NO_LINK_LOCAL: Final = nest(
-    uapi.AF_INET6,
-    attribute(uapi.IFLA_INET6_ADDR_GEN_MODE, bytes((uapi.IN6_ADDR_GEN_MODE_NONE,))),
-)
-# No fe80:: address of the kernel's own: no duplicate detection, no solicitations.
-
-
-def _link(index: int, *attributes: bytes, up: bool | None = None) -> bytes:
-    change = 0 if up is None else uapi.IFF_UP
-    flags = uapi.IFF_UP if up else 0
-    return _LINK.pack(0, 0, index, flags, change) + b"".join(attributes)
-
-
-def create_veth(veth: Veth, index: int, netns: int, group: int = 0) -> Message:
-    """Make a pair whose ends both have the number ``index`` and are down.
-
-    The pod's end is born in the namespace of the descriptor ``netns``.
-    """
-    mtu = u32(uapi.IFLA_MTU, veth.mtu)
-    peer = _link(
-        index,
-        text(uapi.IFLA_IFNAME, veth.peer),
-        attribute(uapi.IFLA_ADDRESS, _mac(veth.peer_mac)),
-        mtu,
-        _ONE_QUEUE,
-        u32(uapi.IFLA_NET_NS_FD, netns),
-    )
-    info = nest(
-        uapi.IFLA_LINKINFO,
-        text(uapi.IFLA_INFO_KIND, "veth"),
-        nest(uapi.IFLA_INFO_DATA, nest(uapi.VETH_INFO_PEER, peer)),
-    )
-    body = _link(
-        index,
-        text(uapi.IFLA_IFNAME, veth.name),
-        attribute(uapi.IFLA_ADDRESS, _mac(veth.mac)),
-        mtu,
-        _ONE_QUEUE,
-        u32(uapi.IFLA_GROUP, group) if group else b"",
-        info,
-    )
-    return Message(uapi.RTM_NEWLINK, NEW, body)
-
-
-def raise_link(
-    index: int,
-    settings: Mapping[str, int],
-    *,
-    alias: str = "",
-    no_link_local: bool = True,
-) -> tuple[Message, Message]:
-    """Bring a new link up, after what its create message does not take.
-
-    ``settings`` are IPv4 settings.  The kernel refuses IFLA_AF_SPEC, and ignores the
-    alias, in the message that creates a link; and an end whose other end is up may
-    have made its fe80:: address before it reads IFLA_AF_SPEC in one that raises it.
-    """
-    parts = [_ipv4(settings)] if settings else []
-    if no_link_local:
-        parts.append(_NO_LINK_LOCAL)
-    marked = _link(
-        index,
-        text(uapi.IFLA_IFALIAS, alias) if alias else b"",
-        nest(uapi.IFLA_AF_SPEC, *parts) if parts else b"",
-    )
-    return Message(uapi.RTM_SETLINK, 0, marked), set_link(index, "up", 1)
-
-
-def _ipv4(settings: Mapping[str, int]) -> bytes:
-    values = (u32(uapi.IPV4_DEVCONF[k], v) for k, v in settings.items())
-    return nest(uapi.AF_INET, nest(uapi.IFLA_INET_CONF, *values))
-
-
-def set_link(index: int, setting: str, value: int) -> Message:
-    """Change one property of a link, as `LinkState` names them."""
-    match setting:
-        case "up":
-            body = _link(index, up=bool(value))
-        case "mtu":
-            body = _link(index, u32(uapi.IFLA_MTU, value))
-        case "group":
-            body = _link(index, u32(uapi.IFLA_GROUP, value))
-        case _:
-            body = _link(index, nest(uapi.IFLA_AF_SPEC, _ipv4({setting: value})))
-    return Message(uapi.RTM_SETLINK, 0, body)
-
-
-def bury(index: int, group: int) -> tuple[Message, Message]:
-    """Take a link out of service: down, in a dead group, its name free again.
-
-    Two messages, as Linux before 6.2 renames only what is down.
-    """
-    return (
-        Message(
-            uapi.RTM_SETLINK, 0, _link(index, u32(uapi.IFLA_GROUP, group), up=False)
-        ),
-        Message(uapi.RTM_SETLINK, 0, _link(index, text(uapi.IFLA_IFNAME, f"x{index}"))),
-    )
-
-
-def step_aside(index: int) -> tuple[Message, Message]:
-    """Give a dead link's name free: down, then renamed."""
-    return set_link(index, "up", 0), bury(index, 0)[1]
-
-
-def delete_link(index: int) -> Message:
-    """Delete a link, and its peer with it."""
-    return Message(uapi.RTM_DELLINK, 0, _link(index))
-
-
-def delete_group(group: int) -> Message:
-    """Delete every link of a group."""
-    return Message(uapi.RTM_DELLINK, 0, _link(0, u32(uapi.IFLA_GROUP, group)))
-
-
-_BRIEFLY: Final = u32(uapi.IFLA_EXT_MASK, uapi.RTEXT_FILTER_SKIP_STATS)
-
-
-def look_link(link: str | int) -> Message:
-    """Ask for a link by name or number."""
-    if isinstance(link, int):
-        body = _link(link, _BRIEFLY)
-    else:
-        body = _link(0, text(uapi.IFLA_IFNAME, link), _BRIEFLY)
-    return Message(uapi.RTM_GETLINK, 0, body)
-
-
-LOOK_LINKS: Final = Message(uapi.RTM_GETLINK, 0, _link(0, _BRIEFLY))
-"""Ask for all links."""
-
-
-# -- what stands on links --------------------------------------------------------------
 
 
 def in_dumps(one: Object) -> bool:
@@ -252,7 +87,7 @@ def _neighbor(one: Neighbor, index_of: IndexOf) -> bytes:
     return (
         _NEIGHBOR.pack(family, index_of(one.link), uapi.NUD_PERMANENT, 0, 0)
         + attribute(uapi.NDA_DST, one.address.packed)
-        + attribute(uapi.NDA_LLADDR, _mac(one.mac))
+        + mac(uapi.NDA_LLADDR, one.mac)
     )
 
 

@@ -12,7 +12,7 @@ from errno import ENODEV, EOPNOTSUPP
 from itertools import count
 from typing import Final
 
-from eniplug.core.kernel import encode
+from eniplug.core.kernel import encode_links
 from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message
 from eniplug.hooks import Veth
@@ -34,7 +34,7 @@ class Graves:
     def bury(self, index: int) -> tuple[Message, ...]:
         """Return what takes a link out of service at once and frees its name."""
         grave = GRAVES[next(self._burials) // IN_ONE % len(GRAVES)]
-        return encode.bury(index, grave)
+        return encode_links.bury(index, grave)
 
 
 def make_way(host: Namespace, pod: Namespace, veth: Veth) -> None:
@@ -53,14 +53,14 @@ def make_way(host: Namespace, pod: Namespace, veth: Veth) -> None:
         ):
             msg = f"the pod has an interface {veth.peer!r} already"
             raise InterfaceTakenError(msg)
-        pod.send(encode.step_aside(in_pod.index))
+        pod.send(encode_links.step_aside(in_pod.index))
     on_host = host.look(veth.name)
     if on_host is not None:
         if on_host.group not in GRAVES:
             owner = on_host.alias or "has no alias"
             msg = f"host link {veth.name} is there already ({owner}; wanted: {veth})"
             raise ForeignObjectError(msg)
-        host.send(encode.step_aside(on_host.index))
+        host.send(encode_links.step_aside(on_host.index))
 
 
 def reap(host: Namespace) -> bool:
@@ -70,7 +70,7 @@ def reap(host: Namespace) -> bool:
     """
     any_dead = False
     for grave in GRAVES:
-        error = host.send((encode.delete_group(grave),)).get(0)
+        error = host.send((encode_links.delete_group(grave),)).get(0)
         if error is not None and error.errno == ENODEV:
             continue
         any_dead = True
@@ -86,4 +86,4 @@ def reap(host: Namespace) -> bool:
 def _reap_singly(host: Namespace, grave: int) -> None:
     for link in host.links():
         if link.group == grave:
-            host.send((encode.delete_link(link.index),))
+            host.send((encode_links.delete_link(link.index),))

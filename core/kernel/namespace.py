@@ -7,7 +7,7 @@ from errno import ENODEV
 from pathlib import Path
 from typing import Self, TypeVar
 
-from eniplug.core.kernel import decode, encode, uapi
+from eniplug.core.kernel import decode, encode_links, uapi
 from eniplug.core.kernel.decode import LinkInfo
 from eniplug.core.kernel.netlink import GONE, Message, NetlinkError, Socket, inside
 from eniplug.hooks import LinkState, Side, Sysctl
@@ -79,7 +79,7 @@ class Namespace:
     def look(self, link: str | int) -> LinkInfo | None:
         """Ask the kernel for a link by name or number.  Raises KernelError."""
         try:
-            return decode.link(self._socket.get(encode.look_link(link)))
+            return decode.link(self._socket.get(encode_links.look_link(link)))
         except NetlinkError as error:
             if error.errno in GONE:
                 return None
@@ -94,7 +94,7 @@ class Namespace:
 
     def links(self) -> list[LinkInfo]:
         """Return every link."""
-        return [decode.link(body) for body in self.dump(encode.LOOK_LINKS)]
+        return [decode.link(body) for body in self.dump(encode_links.LOOK_LINKS)]
 
     def index(self, name: str) -> int:
         """Return a link's number.  Raises NetlinkError (ENODEV)."""

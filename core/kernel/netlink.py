@@ -17,12 +17,12 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, Self, TypeVar
 
+from eniplug.core.kernel.attributes import attributes
 from eniplug.core.kernel.uapi import (
     NETLINK_CAP_ACK,
     NETLINK_EXT_ACK,
     NETLINK_GET_STRICT_CHK,
     NETLINK_ROUTE,
-    NLA_TYPE_MASK,
     NLM_F_ACK,
     NLM_F_ACK_TLVS,
     NLM_F_DUMP,
@@ -48,7 +48,6 @@ NS_GET_NSTYPE: Final = 0xB703
 CLONE_NEWNET: Final = 0x40000000
 
 _HEADER: Final = struct.Struct("=IHHII")
-_ATTRIBUTE: Final = struct.Struct("=HH")
 _CODE: Final = struct.Struct("=i")
 _RECEIVE: Final = 1 << 16
 _INTERRUPTED_TRIES: Final = 5
@@ -193,17 +192,6 @@ def _words(flags: int, payload: bytes) -> str:
             if kind == NLMSGERR_ATTR_MSG:
                 return value.rstrip(b"\0").decode(errors="replace")
     return ""
-
-
-def attributes(data: bytes, at: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Take attributes apart: number without its flags, and content."""
-    end = len(data)
-    while at + 4 <= end:
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < _ATTRIBUTE.size:
-            return
-        yield kind & NLA_TYPE_MASK, data[at + 4 : at + length]
-        at += length + 3 & ~3
 
 
 def inside(fd: int, work: Callable[[], T]) -> T:

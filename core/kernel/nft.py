@@ -17,13 +17,12 @@ from enum import Enum
 from typing import Final
 
 from eniplug.core.kernel import uapi
-from eniplug.core.kernel.encode import text
+from eniplug.core.kernel.attributes import attributes, text
 from eniplug.core.kernel.netlink import (
     GONE,
     Message,
     NetlinkError,
     Socket,
-    attributes,
 )
 from eniplug.hooks import NftTable
 from eniplug.hooks.errors import KernelError

@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from errno import EBUSY, EEXIST
 from typing import Final
 
-from eniplug.core.kernel import encode
-from eniplug.core.kernel.changes import Done, Steps, refusal
+from eniplug.core.kernel import encode_links
+from eniplug.core.kernel.changes import Done, Step, refusal
 from eniplug.core.kernel.graves import make_way
 from eniplug.core.kernel.namespace import Namespace
-from eniplug.core.kernel.netlink import Message
 from eniplug.core.kernel.uapi import IPV4_DEVCONF, IPV6_MIN_MTU
 from eniplug.hooks import HOST, LinkState, Object, Side, Veth
 
@@ -31,7 +30,7 @@ class Pairs:
         hosts = {veth.name for veth in self.veths}
         peers = {veth.peer for veth in self.veths}
         self._carried = {
-            (one.side, one.link, one.setting): one
+            _place(one): one
             for one in objects
             if isinstance(one, LinkState)
             and one.link in (hosts if one.side is HOST else peers)
@@ -43,10 +42,12 @@ class Pairs:
 
     def rest(self, objects: Sequence[Object], side: Side) -> Iterator[Object]:
         """Return what no pair's message carries."""
-        carried = set(self._carried.values())
         for one in objects:
-            if one.side is side and not isinstance(one, Veth) and one not in carried:
-                yield one
+            if one.side is not side or isinstance(one, Veth):
+                continue
+            if isinstance(one, LinkState) and _place(one) in self._carried:
+                continue
+            yield one
 
     def make(
         self, host: Namespace, pod: Namespace, netns: int, numbers: Iterator[int]
@@ -69,13 +70,13 @@ class Pairs:
         while True:
             indexes = [next(numbers) for _ in self.veths]
             refused = host.send(
-                encode.create_veth(veth, index, netns, self._group(veth))
+                encode_links.create_veth(veth, index, netns, self._group(veth))
                 for veth, index in zip(self.veths, indexes, strict=True)
             )
             if not refused:
                 return indexes
             host.send(
-                encode.delete_link(index)
+                encode_links.delete_link(index)
                 for position, index in enumerate(indexes)
                 if position not in refused
             )
@@ -90,12 +91,12 @@ class Pairs:
         state = self._carried.get((HOST, veth.name, "group"))
         return state.value if state else 0
 
-    def raised(self, place: Namespace, alias: str, *, ipv6: bool) -> Steps:
+    def raised(self, place: Namespace, alias: str, *, ipv6: bool) -> list[Step]:
         """Bring one side's ends up, with the alias and IPv4 settings.
 
         ``ipv6`` tells whether this kernel has it.
         """
-        steps: list[tuple[Object, Message]] = []
+        steps: list[Step] = []
         for veth in self.veths:
             name = veth.name if place.side is HOST else veth.peer
             settings: dict[str, int] = {
@@ -103,11 +104,15 @@ class Pairs:
                 for (side, link, setting), one in self._carried.items()
                 if (side, link) == (place.side, name) and setting in IPV4_DEVCONF
             }
-            messages = encode.raise_link(
+            messages = encode_links.raise_link(
                 place.index(name),
                 settings,
                 alias=alias if place.side is HOST else "",
                 no_link_local=ipv6 and veth.mtu >= IPV6_MIN_MTU,
             )
-            steps += [(veth, message) for message in messages]
+            steps += [Step(veth, message) for message in messages]
         return steps
+
+
+def _place(one: LinkState) -> tuple[Side, str, str]:
+    return one.side, one.link, one.setting

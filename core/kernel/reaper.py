@@ -59,7 +59,8 @@ class Reaper:
         with self._change:
             self._over = True
             self._change.notify()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         while self._wait():

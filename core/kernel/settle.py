@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from eniplug.core.kernel import encode, nft
-from eniplug.core.kernel.changes import Changes, removal, restore, slot
+from eniplug.core.kernel import encode_links, nft
+from eniplug.core.kernel.changes import Changes, Step, removal, restore, slot
 from eniplug.core.kernel.compare import Difference, differences, text_of
 from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message
@@ -35,7 +35,7 @@ def settle(
         host,
         [d.object for d in lacking if not isinstance(d.object, Veth | NftTable)],
         first=[
-            (d.object, message)
+            Step(d.object, message)
             for d in lacking
             if isinstance(d.object, Veth)
             for message in _repair(host, d.object)
@@ -79,8 +79,8 @@ def _repair(host: Namespace, veth: Veth) -> tuple[Message, Message]:
         msg = f"host link {veth.name} is gone: its pod must be made again"
         raise KernelError(msg)
     return (
-        encode.set_link(link.index, "mtu", veth.mtu),
-        encode.set_link(link.index, "up", 1),
+        encode_links.set_link(link.index, "mtu", veth.mtu),
+        encode_links.set_link(link.index, "up", 1),
     )
 
 
@@ -91,6 +91,5 @@ def _restore(host: Namespace, one: Object, earlier: Mapping[Key, str]) -> list[s
     if isinstance(one, Sysctl):
         return restore(host, one, before)
     if isinstance(one, LinkState) and host.value(one) == text_of(one):
-        index = host.index(one.link)
-        return host.send_removals((encode.set_link(index, one.setting, int(before)),))
+        return host.send_removals(removal(host, one, before))
     return []

@@ -13,7 +13,8 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from eniplug.core.kernel import decode, encode
+from eniplug.core.kernel import decode, encode, encode_links
+from eniplug.core.kernel.attributes import attribute, text, u32
 from eniplug.core.kernel.netlink import Message
 from eniplug.hooks import (
     HOST,
@@ -83,7 +84,7 @@ VETH = Veth(
 
 
 def test_a_pair_is_packed_as_pyroute2_reads_it() -> None:
-    message = encode.create_veth(VETH, INDEX, 7, 0xE001)
+    message = encode_links.create_veth(VETH, INDEX, 7, 0xE001)
 
     peer = {
         "index": INDEX,
@@ -120,34 +121,38 @@ def test_a_pair_is_packed_as_pyroute2_reads_it() -> None:
     ("message", "fields", "attributes"),
     [
         (
-            encode.set_link(INDEX, "up", 1),
+            encode_links.set_link(INDEX, "up", 1),
             {"index": INDEX, "flags": 1, "change": 1},
             [],
         ),
         (
-            encode.set_link(INDEX, "up", 0),
+            encode_links.set_link(INDEX, "up", 0),
             {"index": INDEX, "flags": 0, "change": 1},
             [],
         ),
         (
-            encode.set_link(INDEX, "mtu", 1400),
+            encode_links.set_link(INDEX, "mtu", 1400),
             {"index": INDEX},
             [("IFLA_MTU", 1400)],
         ),
         (
-            encode.bury(INDEX, 0x6B7800)[0],
+            encode_links.bury(INDEX, 0x6B7800)[0],
             {"index": INDEX, "flags": 0, "change": 1},
             [("IFLA_GROUP", 0x6B7800)],
         ),
         (
-            encode.bury(INDEX, 0x6B7800)[1],
+            encode_links.bury(INDEX, 0x6B7800)[1],
             {"index": INDEX},
             [("IFLA_IFNAME", "x1234567")],
         ),
-        (encode.delete_group(5), {}, [("IFLA_GROUP", 5)]),
-        (encode.look_link("eth0"), {}, [("IFLA_IFNAME", "eth0"), ("IFLA_EXT_MASK", 8)]),
+        (encode_links.delete_group(5), {}, [("IFLA_GROUP", 5)]),
         (
-            encode.raise_link(INDEX, {}, alias="x", no_link_local=False)[0],
+            encode_links.look_link("eth0"),
+            {},
+            [("IFLA_IFNAME", "eth0"), ("IFLA_EXT_MASK", 8)],
+        ),
+        (
+            encode_links.raise_link(INDEX, {}, alias="x", no_link_local=False)[0],
             {"index": INDEX},
             [("IFLA_IFALIAS", "x")],
         ),
@@ -305,12 +310,12 @@ def changed(position: int, value: int) -> Callable[[bytes], bytes]:
     ("one", "change"),
     [
         (CASES[4][0], changed(7, 6)),  # a blackhole
-        (CASES[4][0], lambda body: body + encode.attribute(9, b"")),  # multipath
+        (CASES[4][0], lambda body: body + attribute(9, b"")),  # multipath
         (CASES[4][0], changed(9, 2)),  # cached
         (CASES[7][0], changed(7, 6)),  # a rule that drops
         (CASES[7][0], changed(8, 2)),  # an inverted rule
-        (CASES[7][0], lambda body: body + encode.text(17, "eth0")),  # oif
-        (CASES[7][0], lambda body: body + encode.u32(14, 0)),  # suppress_prefixlength
+        (CASES[7][0], lambda body: body + text(17, "eth0")),  # oif
+        (CASES[7][0], lambda body: body + u32(14, 0)),  # suppress_prefixlength
         (CASES[2][0], changed(8, 2)),  # a dynamic neighbour
     ],
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_interface, ip_network
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -325,6 +327,46 @@ def test_a_dead_link_that_kept_its_name_makes_way(kernel: Kernel, world: World) 
     assert kernel.check(flat_pod(), second) == ()
     assert kernel.reap()
     assert kernel.check(flat_pod(), second) == ()
+
+
+@pytest.mark.parametrize("pod_name", ["", "a"])
+def test_a_link_number_in_use_is_passed_over(world: World, pod_name: str) -> None:
+    pod = world.pod("a")
+    taken = 5_000_000
+    world.run(
+        *f"ip link add other index {taken} type veth peer name far".split(),
+        pod=pod_name,
+    )
+    kernel = Kernel(numbers=count(taken))
+
+    kernel.apply(flat_pod(), pod, ALIAS)
+
+    assert kernel.check(flat_pod(), pod) == ()
+    (other,) = world.ip("link", "show", "other", pod=pod_name)
+    assert other["ifindex"] == taken
+    assert "ifalias" not in other
+
+
+def test_many_threads_add_and_remove_while_namespaces_come_and_go(
+    kernel: Kernel, world: World
+) -> None:
+    def work(number: int) -> None:
+        objects = flat_pod(number)
+        for _ in range(3):
+            pod = world.pod(f"p{number}")
+            for _ in range(3):
+                with kernel.lock:
+                    kernel.apply(objects, pod)
+                assert kernel.check(objects, pod) == ()
+                with kernel.lock:
+                    assert kernel.remove(objects, pod) == ()
+                kernel.reap()
+            world.delete(f"p{number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(1, 9)))
+
+    assert kernel.check(flat_pod(1), None) != ()
 
 
 def test_the_namespace_can_be_deleted_after_remove(

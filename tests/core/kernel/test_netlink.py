@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from eniplug.core.kernel import encode, uapi
+from eniplug.core.kernel import encode, encode_links, uapi
 from eniplug.core.kernel.netlink import (
     AT_ONCE,
     Message,
@@ -24,14 +24,14 @@ from kit.nodes import GATEWAY, World
 
 pytestmark = pytest.mark.root
 
-LO_UP = encode.set_link(1, "up", 1)
-NO_LINK = encode.set_link(0x7FFFFFF0, "up", 1)
+LO_UP = encode_links.set_link(1, "up", 1)
+NO_LINK = encode_links.set_link(0x7FFFFFF0, "up", 1)
 
 
 def test_refusals_are_told_by_position_and_the_rest_is_done(world: World) -> None:
     with Socket() as socket:
         refused = socket.send(
-            [NO_LINK, encode.set_link(1, "mtu", 1600), NO_LINK, LO_UP]
+            [NO_LINK, encode_links.set_link(1, "mtu", 1600), NO_LINK, LO_UP]
         )
 
     assert {at: error.errno for at, error in refused.items()} == {
@@ -73,9 +73,9 @@ def test_an_error_has_the_kernels_own_words(world: World) -> None:
 def test_one_thing_is_asked_for_and_absence_is_an_error(world: World) -> None:
     del world
     with Socket() as socket:
-        assert b"lo\0" in socket.get(encode.look_link("lo"))
+        assert b"lo\0" in socket.get(encode_links.look_link("lo"))
         with pytest.raises(NetlinkError) as caught:
-            socket.get(encode.look_link("none"))
+            socket.get(encode_links.look_link("none"))
 
     assert caught.value.errno == errno.ENODEV
 
@@ -87,7 +87,7 @@ def test_a_refused_dump_is_an_error_and_the_socket_still_works(world: World) -> 
     with Socket() as socket:
         with pytest.raises(NetlinkError):
             socket.dump(wrong)
-        assert len(socket.dump(encode.LOOK_LINKS)) == 1
+        assert len(socket.dump(encode_links.LOOK_LINKS)) == 1
 
 
 def test_work_inside_a_namespace_comes_back(world: World) -> None:

@@ -15,6 +15,7 @@ from attrs import evolve
 from eniplug.core.kernel import Kernel
 from eniplug.hooks import (
     HOST,
+    POD,
     Address,
     LinkState,
     Neighbor,
@@ -358,6 +359,13 @@ def test_a_wanted_link_that_is_missing_is_named(kernel: Kernel, world: World) ->
 
     with pytest.raises(KernelError, match="there is no link ens6"):
         kernel.settle((), (RP_FILTER,), {})
+
+
+def test_a_pods_object_is_not_the_nodes(kernel: Kernel, world: World) -> None:
+    del world
+
+    with pytest.raises(KernelError, match="not the node's"):
+        kernel.settle((), (evolve(SUBNET, side=POD),), {})
 
 
 def test_the_host_side_of_a_pod_is_put_back(kernel: Kernel, world: World) -> None:

@@ -9,7 +9,7 @@ import pytest
 from attrs import define
 
 from eniplug.core.kernel import Kernel
-from eniplug.core.kernel.encode import set_link
+from eniplug.core.kernel.encode_links import set_link
 from eniplug.core.kernel.netlink import Message, NetlinkError, Socket
 from eniplug.hooks import HOST, POD, LinkState, Object, Side, Sysctl
 from eniplug.hooks.errors import KernelError
