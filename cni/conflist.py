@@ -1,90 +1,86 @@
-"""Conflists: the file with a network's plugins, and each plugin's configuration.
+"""Conflists: a network's entries, in the order in which a runtime runs them.
 
-SPEC.md "Section 1: Network configuration format" and "Section 4: Deriving execution
-configuration".  An error names the place, as in ``plugins[1]``.
+SPEC.md, "Network configuration format" and "Deriving execution configuration".
 """
 
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from attrs import frozen
 
-from eniplug.cni.errors import CniError
-from eniplug.cni.protocol import NETWORK_NAME, json_object
-from eniplug.cni.versions import known
+from eniplug.cni.errors import INVALID_CONFIG, IO_FAILURE, CniError
+from eniplug.cni.protocol import ATTACHMENT_KEYS, parse_network
+from eniplug.cni.shapes import decode, mapping, sequence, text, wrong
+from eniplug.cni.versions import VERSIONS, check_version
+
+LIMIT: Final = 1 << 20
+"""Bytes of the longest conflist that is read."""
+
+_SWITCHES: Final[Mapping[Any, bool]] = {"true": True, "false": False}
 
 
 @frozen(kw_only=True, hash=False)
 class Conflist:
-    """A network: its plugins as they stand in the file, and the file's own bytes."""
+    """A conflist whose shape is right; ``text`` is the file as it came.
+
+    ``plugins`` are the entries, each with a ``type`` that is a plain file name.
+    """
 
     cni_version: str
     name: str
+    disable_check: bool
+    disable_gc: bool
     plugins: tuple[Mapping[str, Any], ...]
     text: bytes
-    disable_check: bool = False
-    disable_gc: bool = False
 
 
 def parse_conflist(data: bytes, source: str) -> Conflist:
-    """Read a conflist; ``source`` names it in errors. Raises CniError (1, 6, 7)."""
-    raw = json_object(data, source)
-    version = known(raw.get("cniVersion"))
-    name = raw.get("name")
-    if not isinstance(name, str) or not NETWORK_NAME.fullmatch(name):
-        raise _wrong(source, "name", f"{name!r} is no network name")
-    plugins = raw.get("plugins")
-    if not isinstance(plugins, list) or not plugins:
-        raise _wrong(source, "plugins", "wants a list with at least one plugin")
-    for i, entry in enumerate(plugins):
-        if not isinstance(entry, dict):
-            raise _wrong(source, f"plugins[{i}]", "is not an object")
-        kind = entry.get("type")
-        if not isinstance(kind, str) or not kind or "/" in kind:
-            raise _wrong(source, f"plugins[{i}].type", f"{kind!r} is no executable")
-        capabilities = entry.get("capabilities", {})
-        if not isinstance(capabilities, dict):
-            raise _wrong(source, f"plugins[{i}].capabilities", "is not an object")
-    return Conflist(
-        cni_version=version,
-        name=name,
-        plugins=tuple(plugins),
-        text=data,
-        disable_check=raw.get("disableCheck") is True,
-        disable_gc=raw.get("disableGC") is True,
-    )
+    """Read a conflist; ``source`` names it in errors.
+
+    Raises CniError (1, 6 or 7) whose message has the source and the place, as in
+    ``10-vpc.conflist: plugins[0].plugins[2]``.
+    """
+    try:
+        conf = decode(data, "the conflist")
+        return Conflist(
+            cni_version=_version(conf),
+            name=parse_network(conf),
+            disable_check=_switch(conf, "disableCheck"),
+            disable_gc=_switch(conf, "disableGC"),
+            plugins=_entries(conf),
+            text=data,
+        )
+    except CniError as error:
+        msg = f"{source}: {error.message}"
+        raise CniError(error.code, msg, error.details) from error
 
 
 def load_conflist(path: Path, *, trusted: bool = True) -> Conflist:
-    """Read a conflist's file.
+    """Read a conflist from a file.
 
-    ``trusted`` wants the file and its directory to be root's, and nobody else able to
-    write there: what stands in it is run as root. Raises CniError (5, 7 and as above).
+    ``trusted`` demands that nobody but root can have written it: the file and its
+    directory are root's, and not writable by others.  Raises CniError: 5 when it
+    cannot be read, 7 when it is not trusted, and those of `parse_conflist`.
     """
     try:
-        if trusted:
-            for checked in (path.parent, path):
-                _refuse_strangers(checked)
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            if trusted:
+                _trust(os.fstat(file.fileno()), path)
+                for folder in {path.parent, path.resolve().parent}:
+                    _trust(folder.stat(), folder)
+            data = file.read(LIMIT + 1)
     except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}"
-        raise CniError(5, msg, "read-failed: name a conflist that exists") from error
+        msg = f"{path}: cannot be read: {error.strerror}"
+        raise CniError(IO_FAILURE, msg) from error
+    if len(data) > LIMIT:
+        raise CniError(INVALID_CONFIG, f"{path}: longer than {LIMIT} bytes")
     return parse_conflist(data, str(path))
-
-
-def _refuse_strangers(path: Path) -> None:
-    found = path.stat()
-    sticky = bool(found.st_mode & stat.S_ISVTX)
-    if found.st_uid != 0 or (
-        found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not sticky
-    ):
-        msg = f"{path} may be written by others than root"
-        raise CniError(7, msg, f"bad-config: chown root {path} && chmod go-w {path}")
 
 
 def entry_config(
@@ -95,26 +91,83 @@ def entry_config(
     runtime_config: Mapping[str, Any] | None = None,
     attachments: Sequence[tuple[str, str]] | None = None,
 ) -> bytes:
-    """Write what the plugin at ``index`` gets on standard input.
+    """Return what entry ``index`` gets on standard input.
 
-    ``runtime_config`` are all values that the runtime has by capability; the entry gets
-    those that its ``capabilities`` ask for. ``attachments`` are GC's.
+    ``prev_result`` is in the conflist's version.  Of ``runtime_config`` an entry gets
+    what its ``capabilities`` say yes to; they themselves are for the runtime.
+    ``attachments`` are those that GC shall keep: pairs of container id and interface.
     """
     entry = dict(conflist.plugins[index])
-    asked = {name for name, wanted in entry.pop("capabilities", {}).items() if wanted}
-    entry |= {"name": conflist.name, "cniVersion": conflist.cni_version}
-    given = {k: v for k, v in (runtime_config or {}).items() if k in asked}
+    able = entry.pop("capabilities", None) or {}
+    config = {**entry, "cniVersion": conflist.cni_version, "name": conflist.name}
+    given = {k: v for k, v in (runtime_config or {}).items() if able.get(k) is True}
     if given:
-        entry["runtimeConfig"] = given
+        config["runtimeConfig"] = given
     if prev_result is not None:
-        entry["prevResult"] = prev_result
+        config["prevResult"] = prev_result
     if attachments is not None:
-        entry["cni.dev/valid-attachments"] = [
-            {"containerID": container_id, "ifname": ifname}
-            for container_id, ifname in attachments
-        ]
-    return json.dumps(entry).encode()
+        valid = [{"containerID": c, "ifname": i} for c, i in attachments]
+        config.update(dict.fromkeys(ATTACHMENT_KEYS, valid))
+    return json.dumps(config).encode()
 
 
-def _wrong(source: str, place: str, what: str) -> CniError:
-    return CniError(7, f"{source}: {place}: {what}", "bad-config: correct the conflist")
+def _trust(found: os.stat_result, path: Path) -> None:
+    if found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        msg = f"{path}: others than root may write to it"
+        remedy = f"chown root {path} && chmod go-w {path}"
+        raise CniError(INVALID_CONFIG, msg, remedy)
+
+
+def _version(conf: Mapping[str, Any]) -> str:
+    """Return the newest of the file's versions that we speak.
+
+    SPEC.md, "Version considerations": beside ``cniVersion`` there may be a list.
+    """
+    listed = sequence(conf.get("cniVersions") or (), "cniVersions")
+    known = [v for v in VERSIONS if v in listed or v == conf.get("cniVersion")]
+    return known[-1] if known else check_version(conf.get("cniVersion"))
+
+
+def _switch(conf: Mapping[str, Any], key: str) -> bool:
+    """Read a boolean; older specifications wrote it as a string."""
+    value = conf.get(key, False)
+    if isinstance(value, str):
+        value = _SWITCHES.get(value, value)
+    if not isinstance(value, bool):
+        raise wrong(value, key, "true or false")
+    return value
+
+
+def _entries(conf: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    if not conf.get("plugins"):
+        msg = "plugins: wants a list of at least one entry"
+        remedy = "a conflist has 'plugins'; a file with one 'type' is of an older form"
+        raise CniError(INVALID_CONFIG, msg, remedy)
+    listed = sequence(conf["plugins"], "plugins")
+    return tuple(_entry(value, f"plugins[{i}]") for i, value in enumerate(listed))
+
+
+def _entry(value: Any, place: str) -> Mapping[str, Any]:
+    entry = mapping(value, place)
+    if "type" not in entry:
+        raise CniError(INVALID_CONFIG, f"{place}: has no 'type'")
+    kind = text(entry["type"], f"{place}.type")
+    if not kind or kind in {".", ".."} or not kind.isprintable() or "/" in kind:
+        msg = f"{place}.type: wants the name of an executable, not {kind!r}"
+        raise CniError(INVALID_CONFIG, msg)
+    if entry.get("capabilities") is not None:
+        mapping(entry["capabilities"], f"{place}.capabilities")
+    if kind == "eniplug":
+        _check_chain(entry, f"{place}.plugins")
+    return entry
+
+
+def _check_chain(entry: Mapping[str, Any], place: str) -> None:
+    """Look at an eniplug entry's own list: names, or objects with a name."""
+    if not entry.get("plugins"):
+        msg = f"{place}: wants a list of plugin names, for example ['secondary-ip']"
+        raise CniError(INVALID_CONFIG, msg)
+    for i, item in enumerate(sequence(entry["plugins"], place)):
+        name = item.get("name") if isinstance(item, Mapping) else item
+        if not isinstance(name, str) or not name:
+            raise wrong(item, f"{place}[{i}]", "a plugin's name or an object with one")

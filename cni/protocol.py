@@ -1,23 +1,25 @@
-"""One CNI call: its environment, its configuration, its error.
+"""One CNI request: its environment, its configuration, and the answer's form.
 
-Values are made here and are valid from then on; what does not fit is a `CniError` that
-names the variable or the place (SPEC.md, "Section 2" and "Section 4").
+Everything here is checked before anything is done (SPEC.md, "Execution Protocol").
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from reprlib import repr as short
 from typing import Any, Final
 
 from attrs import field, frozen
 
-from eniplug.cni.errors import CniError
+from eniplug.cni.errors import INVALID_CONFIG, INVALID_VARIABLE, CniError
+from eniplug.cni.shapes import decode, mapping, sequence, text
 from eniplug.cni.versions import (
+    DEFAULT,
     VERSIONS,
+    check_version,
     from_version,
-    known,
     to_version,
     version_answer,
 )
@@ -34,19 +36,76 @@ __all__ = [
     "version_answer",
 ]
 
-COMMANDS: Final = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
-_OF_AN_ATTACHMENT: Final = ("ADD", "DEL", "CHECK")
-_CONTAINER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
-NETWORK_NAME: Final = _CONTAINER_ID
-_IFNAME: Final = re.compile(r"[^\s/:]{1,15}")
+NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+"""What a network's name and a container's id look like."""
+
+IFNAME_BYTES: Final = 15
+"""Longest name of a link (IFNAMSIZ less the closing zero)."""
+
+MTUS: Final = range(68, 65536)
+"""From the least that IPv4 works with to the most that a veth takes."""
+
+_VETH_PREFIX: Final = re.compile(r"[^\s/:%\x00-\x1f\x7f-\U0010ffff]{1,4}")
 _RESERVED_PREFIXES: Final = ("eth", "lo", "vlan")
-_LEAST_MTU, _MOST_MTU = 68, 65535
-_LONGEST_PREFIX: Final = 4
+
+NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
+    "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
+    "DEL": ("CNI_CONTAINERID", "CNI_IFNAME"),
+    "GC": (),
+    "STATUS": (),
+    "VERSION": (),
+}
+"""The commands, and the variables without which each cannot be carried out."""
+
+ATTACHMENT_KEYS: Final = ("cni.dev/valid-attachments", "cni.dev/attachments")
+"""Where GC's list stands: as released, and as the specification's text once had it."""
+
+_KNOWN: Final = frozenset(
+    {
+        "cniVersion",
+        "name",
+        "type",
+        "plugins",
+        "mtu",
+        "vethPrefix",
+        "runtimeConfig",
+        "prevResult",
+        *ATTACHMENT_KEYS,
+    }
+)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, hash=False)
+class NetConf:
+    """One conflist entry as the runtime hands it over on standard input.
+
+    ``plugins`` is as it came: names, or objects with a name and options.  ``mtu`` is
+    in bytes; it and ``veth_prefix`` are None when the entry does not say.
+    ``runtime_config`` is as it came, with whatever capitals the runtime writes.
+    ``prev_result`` is in the form of CNI 1.1.0.  ``valid_attachments`` are GC's pairs
+    of container id and interface; None when the runtime sent no list, which is not an
+    empty one.  ``rest`` is every other field.
+    """
+
+    cni_version: str
+    name: str
+    type: str
+    plugins: tuple[Any, ...] = ()
+    mtu: int | None = None
+    veth_prefix: str | None = None
+    runtime_config: Mapping[str, Any] = field(factory=dict)
+    prev_result: Mapping[str, Any] | None = None
+    valid_attachments: tuple[tuple[str, str], ...] | None = None
+    rest: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True, hash=False)
 class Call:
-    """The environment of one call; ``args`` are the keys of CNI_ARGS."""
+    """The environment of one request; what the command does not need may be empty.
+
+    ``netns`` is the path as the runtime wrote it, ``args`` are those of CNI_ARGS.
+    """
 
     command: str
     container_id: str = ""
@@ -56,162 +115,171 @@ class Call:
     path: str = ""
 
 
-def parse_call(environ: Mapping[str, str]) -> Call:
-    """Read the CNI_* variables. Raises CniError (code 4) that names the variable."""
-    command = environ.get("CNI_COMMAND", "")
-    if command not in COMMANDS:
-        raise _variable("CNI_COMMAND", command, f"one of {', '.join(COMMANDS)}")
-    container_id = environ.get("CNI_CONTAINERID", "")
-    ifname = environ.get("CNI_IFNAME", "")
-    netns = environ.get("CNI_NETNS", "")
-    if command in _OF_AN_ATTACHMENT:
-        if not _CONTAINER_ID.fullmatch(container_id):
-            wants = "letters, digits, '_', '.' and '-', first a letter or digit"
-            raise _variable("CNI_CONTAINERID", container_id, wants)
-        if not _IFNAME.fullmatch(ifname) or ifname in {".", ".."}:
-            wants = "1 to 15 characters without blanks, '/' and ':'"
-            raise _variable("CNI_IFNAME", ifname, wants)
-        if command != "DEL" and not netns:
-            raise _variable("CNI_NETNS", netns, "the path of the pod's namespace")
-    return Call(
-        command=command,
-        container_id=container_id,
-        netns=netns,
-        ifname=ifname,
-        args=parse_args(environ.get("CNI_ARGS", "")),
-        path=environ.get("CNI_PATH", ""),
-    )
-
-
-def parse_args(text: str) -> dict[str, str]:
-    """Read CNI_ARGS, ``KEY=VALUE;KEY=VALUE``, in any order.
-
-    Raises CniError (code 4) for what is no pair.
-    """
-    pairs = [item.partition("=") for item in text.split(";") if item]
-    if not all(equals and key for key, equals, _ in pairs):
-        raise _variable("CNI_ARGS", text, "KEY=VALUE pairs separated by ';'")
-    return {key: value for key, _, value in pairs}
-
-
-def _variable(name: str, value: str, wants: str) -> CniError:
-    what = f"is {value!r}" if value else "is missing"
-    return CniError(4, f"{name} {what}", f"bad-environment: it must be {wants}")
-
-
-@frozen(kw_only=True, hash=False)
-class NetConf:
-    """The configuration of one call: a conflist's entry, completed by the runtime.
-
-    ``name`` is the network's. ``mtu`` is 0 and ``veth_prefix`` empty when not given.
-    ``prev_result`` has the form of 1.1.0. ``valid_attachments`` are GC's pairs of
-    container id and interface name, None when the runtime sent none.
-    """
-
-    cni_version: str
-    name: str
-    type: str
-    plugins: Sequence[Any] = ()
-    mtu: int = 0
-    veth_prefix: str = ""
-    runtime_config: Mapping[str, Any] = field(factory=dict)
-    prev_result: Mapping[str, Any] | None = None
-    valid_attachments: tuple[tuple[str, str], ...] | None = None
+# -- the configuration -----------------------------------------------------------------
 
 
 def parse_config(stdin: bytes) -> NetConf:
-    """Read the configuration. Raises CniError: 6 not JSON or not the shape, 1, 7."""
-    raw = json_object(stdin, "the configuration")
-    version = known(raw.get("cniVersion", "0.2.0"))
-    plugins = _shape(raw, "plugins", list, [])
-    prev = _shape(raw, "prevResult", dict, None)
+    """Read a configuration.
+
+    Raises CniError: 6 where it is not JSON or has the wrong shape, 1 for a version that
+    eniplug does not speak, 7 for a value that cannot be.
+    """
+    conf = decode(stdin, "the configuration")
+    version = check_version(conf.get("cniVersion"))
     return NetConf(
         cni_version=version,
-        name=_name(raw),
-        type=_shape(raw, "type", str, ""),
-        plugins=tuple(plugins),
-        mtu=_mtu(raw.get("mtu", 0)),
-        veth_prefix=_prefix(_shape(raw, "vethPrefix", str, "")),
-        runtime_config=_shape(raw, "runtimeConfig", dict, {}),
-        prev_result=None if prev is None else _prev(prev, version),
-        valid_attachments=_attachments(raw),
+        name=parse_network(conf),
+        type=_required(conf, "type"),
+        plugins=tuple(sequence(conf.get("plugins", ()), "plugins")),
+        mtu=_mtu(conf.get("mtu")),
+        veth_prefix=_veth_prefix(conf.get("vethPrefix")),
+        runtime_config=mapping(conf.get("runtimeConfig") or {}, "runtimeConfig"),
+        prev_result=_prev_result(conf.get("prevResult"), version),
+        valid_attachments=_attachments(conf),
+        rest={k: v for k, v in conf.items() if k not in _KNOWN},
     )
 
 
-def json_object(data: bytes, what: str) -> dict[str, Any]:
-    """Read a JSON object. Raises CniError (code 6)."""
-    try:
-        raw = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        msg = f"{what} is not JSON: {error}"
-        raise CniError(6, msg, "bad-json: correct it at that place") from error
-    if not isinstance(raw, dict):
-        msg = f"{what} is a JSON {type(raw).__name__}, not an object"
-        raise CniError(6, msg, "bad-json: it must begin with '{'")
-    return raw
-
-
-def _shape(raw: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:
-    value = raw.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, kind):
-        msg = f"{key} is a {type(value).__name__}, not a {kind.__name__}"
-        raise CniError(6, msg, f"bad-json: correct {key} in the conflist")
-    return value
-
-
-def _name(raw: Mapping[str, Any]) -> str:
-    name = str(_shape(raw, "name", str, ""))
-    if not NETWORK_NAME.fullmatch(name):
-        msg = f"the network's name {name!r} is missing or unusable"
-        raise CniError(7, msg, "bad-config: give the conflist a name")
+def parse_network(conf: Mapping[str, Any]) -> str:
+    """Return the network's name; raises CniError 7 when it is none."""
+    name = _required(conf, "name")
+    if not NAME.fullmatch(name):
+        msg = f"name: {short(name)} is no network name"
+        remedy = "letters, digits, '_', '.' and '-', beginning with a letter or digit"
+        raise CniError(INVALID_CONFIG, msg, remedy)
     return name
 
 
-def _mtu(value: object) -> int:
-    """The AWS conflist writes numbers as strings."""
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value[:6])
-    fits = isinstance(value, int) and not isinstance(value, bool)
-    if fits and (value == 0 or _LEAST_MTU <= value <= _MOST_MTU):  # type: ignore[operator]
-        return value  # type: ignore[return-value]
-    msg = f"mtu {value!r} is not a number from {_LEAST_MTU} to {_MOST_MTU}"
-    raise CniError(7, msg, "bad-config: correct mtu in the conflist")
+def _required(conf: Mapping[str, Any], key: str) -> str:
+    if key not in conf:
+        raise CniError(INVALID_CONFIG, f"the configuration has no {key!r}")
+    return text(conf[key], key)
 
 
-def _prefix(value: str) -> str:
-    fits = len(value) <= _LONGEST_PREFIX and value not in _RESERVED_PREFIXES
-    if fits and not re.search(r"[\s/:]", value):
-        return value
-    msg = f"vethPrefix {value!r} is longer than {_LONGEST_PREFIX} characters, or taken"
-    raise CniError(7, msg, "bad-config: correct vethPrefix in the conflist")
-
-
-def _prev(raw: Mapping[str, Any], version: str) -> Mapping[str, Any]:
-    for key in ("interfaces", "ips", "routes"):
-        listed = raw.get(key)
-        if listed is not None and not (
-            isinstance(listed, list) and all(isinstance(one, dict) for one in listed)
-        ):
-            msg = f"prevResult.{key} is not a list of objects"
-            raise CniError(6, msg, "bad-json: the plugin before this one wrote it")
-    own = raw.get("cniVersion", version)
-    return from_version(raw, own if own in VERSIONS else version)
-
-
-def _attachments(raw: Mapping[str, Any]) -> tuple[tuple[str, str], ...] | None:
-    listed = raw.get("cni.dev/valid-attachments", raw.get("cni.dev/attachments"))
-    if listed is None:
+def _mtu(value: Any) -> int | None:
+    """Read a number, or digits in a string as the AWS VPC CNI wants them."""
+    if value is None or value == "":
         return None
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,5}", value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value not in MTUS:
+        msg = f"mtu: wants {MTUS.start} to {MTUS.stop - 1}, not {short(value)}"
+        raise CniError(INVALID_CONFIG, msg)
+    return value
+
+
+def _veth_prefix(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    prefix = text(value, "vethPrefix")
+    if not _VETH_PREFIX.fullmatch(prefix) or prefix in _RESERVED_PREFIXES:
+        msg = f"vethPrefix: {short(prefix)} cannot begin a link's name"
+        remedy = "at most 4 characters, and not eth, lo or vlan"
+        raise CniError(INVALID_CONFIG, msg, remedy)
+    return prefix
+
+
+def _prev_result(value: Any, version: str) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    own = mapping(value, "prevResult").get("cniVersion") or version
+    return from_version(value, own, "prevResult")
+
+
+def _attachments(conf: Mapping[str, Any]) -> tuple[tuple[str, str], ...] | None:
+    """Read GC's list; libcni sends it under both keys, for plugins of early drafts."""
+    sent = [key for key in ATTACHMENT_KEYS if conf.get(key) is not None]
+    if not sent:
+        return None
+    found: dict[tuple[str, str], None] = {}
+    for key in sent:
+        for i, value in enumerate(sequence(conf[key], key)):
+            place = f"{key}[{i}]"
+            one = mapping(value, place)
+            container = text(one.get("containerID"), f"{place}.containerID")
+            found[container, text(one.get("ifname"), f"{place}.ifname")] = None
+    return tuple(found)
+
+
+# -- the environment -------------------------------------------------------------------
+
+
+def parse_call(environ: Mapping[str, str]) -> Call:
+    """Read the CNI_* variables; CniError 4 names one that is missing or unusable."""
+    command = environ.get("CNI_COMMAND", "")
+    if command not in NEEDS:
+        known = ", ".join(NEEDS)
+        raise _unusable("CNI_COMMAND", command, f"one of {known} is wanted")
+    for name in NEEDS[command]:
+        if not environ.get(name):
+            msg = f"{name} is not set: {command} needs it"
+            raise CniError(INVALID_VARIABLE, msg)
+    call = Call(
+        command=command,
+        container_id=_readable(environ, "CNI_CONTAINERID"),
+        netns=_readable(environ, "CNI_NETNS"),
+        ifname=_readable(environ, "CNI_IFNAME"),
+        args=_args(_readable(environ, "CNI_ARGS")),
+        path=_readable(environ, "CNI_PATH"),
+    )
+    if "CNI_CONTAINERID" in NEEDS[command]:
+        check_container_id(call.container_id)
+        check_ifname(call.ifname)
+    return call
+
+
+def check_container_id(container_id: str) -> None:
+    """Raise CniError 4 unless it is a container's id (SPEC.md, "Parameters")."""
+    if not NAME.fullmatch(container_id):
+        wants = "letters, digits, '_', '.' and '-', beginning with a letter or digit"
+        raise _unusable("CNI_CONTAINERID", container_id, wants)
+
+
+def check_ifname(ifname: str) -> None:
+    """Raise CniError 4 unless Linux takes it as a link's name."""
+    if (
+        ifname in {"", ".", ".."}
+        or any(c in "/:" or c.isspace() or not c.isprintable() for c in ifname)
+        or len(ifname.encode()) > IFNAME_BYTES
+    ):
+        wants = f"1 to {IFNAME_BYTES} bytes without '/', ':' and blanks; not '.', '..'"
+        raise _unusable("CNI_IFNAME", ifname, wants)
+
+
+def _readable(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(name, "")
     try:
-        return tuple((str(a["containerID"]), str(a["ifname"])) for a in listed)
-    except (TypeError, KeyError) as error:
-        msg = "cni.dev/valid-attachments is not a list of containerID and ifname"
-        raise CniError(6, msg, "bad-json: the runtime must send it so") from error
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise _unusable(name, value, "it is not UTF-8") from error
+    return value
 
 
-def error_json(version: str, code: int, msg: str, details: str) -> bytes:
-    """Write an error (SPEC.md, "Error")."""
-    error = {"cniVersion": version, "code": code, "msg": msg, "details": details}
-    return json.dumps(error).encode()
+def _args(value: str) -> dict[str, str]:
+    """Read ``K=V;K=V``, in any order; unknown keys are the reader's business."""
+    args: dict[str, str] = {}
+    for pair in filter(None, value.split(";")):
+        key, equals, argument = pair.partition("=")
+        if not key or not equals:
+            raise _unusable("CNI_ARGS", pair, "pairs K=V are wanted, between ';'")
+        args[key] = argument
+    return args
+
+
+def _unusable(name: str, value: str, why: str) -> CniError:
+    return CniError(INVALID_VARIABLE, f"{name} {short(value)} is unusable", why)
+
+
+# -- the answer ------------------------------------------------------------------------
+
+
+def error_json(version: str, code: int, msg: str, details: str = "") -> bytes:
+    """Return an error as the specification wants it on standard output."""
+    answer: dict[str, Any] = {
+        "cniVersion": version if version in VERSIONS else DEFAULT,
+        "code": code,
+        "msg": msg,
+    }
+    if details:
+        answer["details"] = details
+    return json.dumps(answer).encode() + b"\n"

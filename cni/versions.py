@@ -1,92 +1,114 @@
-"""The versions of the CNI specification, and a result's form in each of them.
+"""What differs between the versions of the protocol.
 
-Inside eniplug a result always has the form of 1.1.0; it is converted where it enters
-and where it leaves (SPEC.md, "ADD Success"; the older forms in the tags of the
-specification's repository).
+Inside, a result is a plain dict in the form of CNI 1.1.0 (SPEC.md, "ADD Success");
+the older forms exist only at the edges.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from reprlib import repr as short
 from typing import Any, Final
 
-from eniplug.cni.errors import CniError
+from eniplug.cni.errors import INCOMPATIBLE_VERSION, CniError
+from eniplug.cni.shapes import mapping, sequence, text, wrong
 
 VERSIONS: Final = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
-NEWEST: Final = VERSIONS[-1]
+"""What eniplug speaks, oldest first."""
 
-Result = dict[str, Any]
+DEFAULT: Final = "1.0.0"
+"""What is answered to a caller whose version is not known."""
 
-_INTERFACE: Final[tuple[str, ...]] = ("name", "mac", "sandbox")
-_ROUTE: Final[tuple[str, ...]] = ("dst", "gw")
-_NEW_INTERFACE: Final[tuple[str, ...]] = (*_INTERFACE, "mtu", "socketPath", "pciID")
-_NEW_ROUTE: Final[tuple[str, ...]] = (
-    *_ROUTE,
-    "mtu",
-    "advmss",
-    "priority",
-    "table",
-    "scope",
-)
+_NAMED: Final = {"interfaces": "name", "ips": "address", "routes": "dst"}
+"""A result's lists, and the field that each of their items must have."""
+
+_SINCE_1_1: Final = {
+    "interfaces": ("mtu", "socketPath", "pciID"),
+    "routes": ("mtu", "advmss", "priority", "table", "scope"),
+}
 
 
-def known(version: object) -> str:
-    """Return a version that is spoken here. Raises CniError (code 1)."""
-    if not isinstance(version, str) or version not in VERSIONS:
-        spoken = ", ".join(VERSIONS)
-        msg = f"cniVersion {version!r} is not supported"
-        raise CniError(1, msg, f"unsupported-version: set one of {spoken}")
-    return version
+def check_version(version: object) -> str:
+    """Return a version that eniplug speaks; any other is CniError 1.
+
+    A configuration without one is of 0.2.0 or older (SPEC.md, "Version").
+    """
+    if isinstance(version, str) and version in VERSIONS:
+        return version
+    said = (
+        "no cniVersion is given" if version is None else f"cniVersion {short(version)}"
+    )
+    raise CniError(
+        INCOMPATIBLE_VERSION,
+        f"{said}: not supported",
+        f"eniplug speaks {', '.join(VERSIONS)}",
+    )
 
 
-def at_least(version: str, other: str) -> bool:
-    """Tell whether one known version is another or newer."""
-    return VERSIONS.index(version) >= VERSIONS.index(other)
+def at_least(version: str, least: str) -> bool:
+    """Tell whether a version is this one or newer; both must be of `VERSIONS`."""
+    return VERSIONS.index(version) >= VERSIONS.index(least)
 
 
-def version_answer(asked: str) -> Result:
-    """Answer VERSION."""
-    return {"cniVersion": asked, "supportedVersions": list(VERSIONS)}
+def version_answer(asked: object) -> dict[str, Any]:
+    """Return the answer to VERSION, in the version asked in where that is ours."""
+    known = isinstance(asked, str) and asked in VERSIONS
+    return {
+        "cniVersion": asked if known else DEFAULT,
+        "supportedVersions": list(VERSIONS),
+    }
 
 
-def to_version(result: Mapping[str, Any], version: str) -> Result:
-    """Give a result of 1.1.0 the form of ``version``."""
-    new = at_least(version, "1.1.0")
-    found: Result = {"cniVersion": version}
-    for key, value in result.items():
-        match key:
-            case "interfaces":
-                known_here = _NEW_INTERFACE if new else _INTERFACE
-                found[key] = [_only(one, known_here) for one in value]
-            case "ips":
-                found[key] = [_ip(one, version) for one in value]
-            case "routes":
-                names = _NEW_ROUTE if new else _ROUTE
-                found[key] = [_only(one, names) for one in value]
-            case "dns":
-                found[key] = value
-            case _:
-                pass
-    if not at_least(version, "1.0.0"):
-        found.setdefault("dns", {})
-    return found
+def to_version(result: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """Return a result of ours in the form of another version.
+
+    Before 1.1.0 what that version does not have is left out; before 1.0.0 each
+    address says its family.  Raises CniError 1.
+    """
+    check_version(version)
+    answer = {**result, "cniVersion": version}
+    if not at_least(version, "1.1.0"):
+        for name, fields in _SINCE_1_1.items():
+            if name in result:
+                answer[name] = [_without(item, fields) for item in result[name]]
+    if not at_least(version, "1.0.0") and "ips" in result:
+        answer["ips"] = [
+            {**ip, "version": "6" if ":" in ip["address"] else "4"}
+            for ip in result["ips"]
+        ]
+    return answer
 
 
-def from_version(result: Mapping[str, Any], version: str) -> Result:
-    """Give a result of ``version`` the form of 1.1.0."""
-    del version  # the newer forms only add fields, but for the addresses' "version"
-    found = {k: v for k, v in result.items() if k in {"interfaces", "routes", "dns"}}
-    ips = result.get("ips") or []
-    found["ips"] = [{k: v for k, v in one.items() if k != "version"} for one in ips]
-    return {"cniVersion": NEWEST, **found}
+def from_version(result: Any, version: str, place: str = "result") -> dict[str, Any]:
+    """Return somebody's result in our form, once its shape is right.
+
+    Unknown fields are kept.  Raises CniError 1, or 6 naming the place.
+    """
+    check_version(version)
+    ours = mapping(result, place)
+    for name, field in _NAMED.items():
+        if ours.get(name) is None:
+            ours.pop(name, None)  # Go writes a list that is not there as null
+            continue
+        ours[name] = [
+            _item(item, field, f"{place}.{name}[{i}]")
+            for i, item in enumerate(sequence(ours[name], f"{place}.{name}"))
+        ]
+    if ours.get("dns") is not None:
+        mapping(ours["dns"], f"{place}.dns")
+    if not at_least(version, "1.0.0") and "ips" in ours:
+        ours["ips"] = [_without(ip, ("version",)) for ip in ours["ips"]]
+    return ours | {"cniVersion": VERSIONS[-1]}
 
 
-def _only(one: Mapping[str, Any], names: tuple[str, ...]) -> Result:
-    return {name: one[name] for name in names if name in one}
+def _item(value: Any, field: str, place: str) -> dict[str, Any]:
+    item = mapping(value, place)
+    text(item.get(field), f"{place}.{field}")
+    index = item.get("interface", 0)
+    if isinstance(index, bool) or not isinstance(index, int):
+        raise wrong(index, f"{place}.interface", "a number")
+    return item
 
 
-def _ip(one: Mapping[str, Any], version: str) -> Result:
-    found = _only(one, ("interface", "address", "gateway"))
-    if not at_least(version, "1.0.0"):
-        found = {"version": "6" if ":" in str(one["address"]) else "4", **found}
-    return found
+def _without(item: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
+    return {k: v for k, v in item.items() if k not in fields}

@@ -1,175 +1,226 @@
-"""What the executable and the agent say to each other, over a unix stream socket.
+r"""What the executable and the agent say to each other over the unix socket.
 
-Request: ``eniplug`` and a version byte, u32 length of the rest (at most 1 MiB), then a
-16-byte request id, u16 count of variables, each as u16 length and ``KEY=VALUE``, and
-u32 length and bytes of standard input.  With the first byte travels at most one
-descriptor: the pod's network namespace.  Answer: version byte, exit status byte, u32
-length, standard output.  All numbers are little-endian.
+A request is ``b"eniplug"``, a version byte, the length of the body (u32, at most
+1 MiB) and the body: 16 bytes of request id, the number of variables (u16), each as its
+length (u16) and ``KEY=VALUE``, then the length (u32) and the bytes of standard input.
+At most one descriptor, the pod's network namespace, comes with the first byte.  An
+answer is a version byte, the exit status (one byte), a length (u32) and standard
+output.  Numbers are little-endian.
+
+A tombstone is a file that holds one request.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from attrs import frozen
 
-MAGIC: Final = b"eniplug\x01"
-VERSION: Final = MAGIC[-1]
+VERSION: Final = 1
+"""The wire's own version; it is not CNI's."""
+
+NAME: Final = b"eniplug"
+MAGIC: Final = NAME + bytes((VERSION,))
+
 LIMIT: Final = 1 << 20
-ID_LENGTH: Final = 16
-TRAVELS: Final = ("CNI_", "TRACEPARENT", "TRACESTATE")
+"""Bytes of the longest body, and of the longest answer."""
+
+ID_BYTES: Final = 16
 
 _HEADER: Final = struct.Struct("<8sI")
 _ANSWER: Final = struct.Struct("<BBI")
 _U16: Final = struct.Struct("<H")
 _U32: Final = struct.Struct("<I")
 
+_TRACE: Final = frozenset({"TRACEPARENT", "TRACESTATE"})
+
 
 class WireError(Exception):
-    """What came is no request (or answer) of a version that is spoken here."""
+    """What came is no request, or no answer, of this wire version."""
 
 
 @frozen(kw_only=True)
 class Request:
-    """One request; ``netns`` is a descriptor that its holder closes, or None."""
+    """One request: ``id`` is the same in every repetition of it.
+
+    ``netns`` is a descriptor that its holder closes, or None.  Bytes of a variable
+    that are not UTF-8 are surrogates in ``environ``.
+    """
 
     id: bytes
-    environ: Mapping[str, str]
+    environ: dict[str, str]
     stdin: bytes
     netns: int | None = None
 
 
-def encode_request(
-    request_id: bytes, environ: Mapping[str, str], stdin: bytes
-) -> bytes:
-    """Encode a request; of ``environ`` only what `TRAVELS` says goes along.
+def travels(key: str) -> bool:
+    """Tell whether a variable is sent: CNI's own, and the trace's."""
+    return key.startswith("CNI_") or key in _TRACE
 
-    Raises WireError when it is longer than 1 MiB.
+
+def encode_request(id_: bytes, environ: Mapping[str, str], stdin: bytes) -> bytes:
+    """Return a request's bytes; variables that do not travel are left out.
+
+    Raises WireError when it is too long.
     """
-    pairs = [
-        os.fsencode(f"{key}={value}")
-        for key, value in environ.items()
-        if key.startswith(TRAVELS)
-    ]
-    body = b"".join(
-        (
-            request_id,
-            _U16.pack(len(pairs)),
-            *(_U16.pack(len(pair)) + pair for pair in pairs),
-            _U32.pack(len(stdin)),
-            stdin,
-        )
-    )
+    if len(id_) != ID_BYTES:
+        raise WireError(f"a request id has {ID_BYTES} bytes, not {len(id_)}")
+    pairs = [_bytes(f"{k}={v}") for k, v in environ.items() if travels(k)]
+    try:
+        parts = [id_, _U16.pack(len(pairs))]
+        for pair in pairs:
+            parts += _U16.pack(len(pair)), pair
+        parts += _U32.pack(len(stdin)), stdin
+    except struct.error as error:
+        raise WireError("a variable is too long, or there are too many") from error
+    body = b"".join(parts)
     if len(body) > LIMIT:
-        msg = f"the request has {len(body)} bytes, more than {LIMIT}"
-        raise WireError(msg)
+        raise WireError(f"a request of {len(body)} bytes; the limit is {LIMIT}")
     return _HEADER.pack(MAGIC, len(body)) + body
 
 
-def decode_body(body: bytes, netns: int | None = None) -> Request:
-    """Decode what follows a request's header. Raises WireError."""
-    try:
-        request_id = body[:ID_LENGTH]
-        (count,) = _U16.unpack_from(body, ID_LENGTH)
-        at = ID_LENGTH + _U16.size
-        environ: dict[str, str] = {}
-        for _ in range(count):
-            (length,) = _U16.unpack_from(body, at)
-            pair = body[at + _U16.size : at + _U16.size + length]
-            at += _U16.size + length
-            key, equals, value = os.fsdecode(pair).partition("=")
-            if not equals or len(pair) != length or not key.startswith(TRAVELS):
-                msg = "a variable is not KEY=VALUE"
-                raise WireError(msg)
-            environ[key] = value
-        (length,) = _U32.unpack_from(body, at)
-    except struct.error as error:
-        msg = "the request ends too early"
-        raise WireError(msg) from error
-    stdin = body[at + _U32.size :]
-    if len(stdin) != length:
-        msg = f"standard input has {len(stdin)} bytes, not {length}"
-        raise WireError(msg)
-    return Request(id=request_id, environ=environ, stdin=stdin, netns=netns)
-
-
 class Reader:
-    """Takes a request in pieces; ``request`` is there once it is whole.
+    """Takes one connection's bytes and descriptors until they are a request.
 
-    It never holds more than one request, and keeps one descriptor at most.
+    It never holds more than the longest request, and no descriptor but the first one:
+    the rest are closed as they come.
     """
 
     def __init__(self) -> None:
-        self._data = bytearray()
-        self._netns: int | None = None
         self.request: Request | None = None
+        """The request, once it is complete; its descriptor is the caller's then."""
+        self._buffer = bytearray()
+        self._netns: int | None = None
+        self._begun = False
 
-    def feed(self, data: bytes, descriptors: Sequence[int]) -> None:
-        """Take bytes and descriptors as they come. Raises WireError."""
+    def feed(self, data: bytes, descriptors: Iterable[int] = ()) -> None:
+        """Take what one recvmsg gave.
+
+        Raises WireError as soon as it cannot become a request; every descriptor is
+        closed then, and the connection is of no more use.
+        """
         for descriptor in descriptors:
-            if self._netns is None and not self._data and self.request is None:
-                self._netns = descriptor
-            else:
+            if self._begun or self._netns is not None:
                 os.close(descriptor)
+            else:
+                self._netns = descriptor
+        self._begun = self._begun or bool(data)
         try:
             self._take(data)
         except WireError:
             self.close()
             raise
 
-    def _take(self, data: bytes) -> None:
-        if self.request is not None and data:
-            msg = "more came than one request"
-            raise WireError(msg)
-        self._data += data
-        known = bytes(self._data[: len(MAGIC)])
-        if not MAGIC.startswith(known):
-            msg = f"no request of version {VERSION} begins with {known!r}"
-            raise WireError(msg)
-        if len(self._data) < _HEADER.size:
-            return
-        _, length = _HEADER.unpack_from(self._data)
-        if length > LIMIT:
-            msg = f"the request has {length} bytes, more than {LIMIT}"
-            raise WireError(msg)
-        whole = _HEADER.size + length
-        if len(self._data) > whole:
-            msg = "more came than one request"
-            raise WireError(msg)
-        if len(self._data) == whole:
-            body = bytes(self._data[_HEADER.size :])
-            self.request = decode_body(body, self._netns)
-            self._netns = None  # it is the request's from here on
-
     def close(self) -> None:
-        """Give up: close what came along."""
-        self._data.clear()
+        """Close the descriptor of a request that did not become complete."""
         if self._netns is not None:
             os.close(self._netns)
             self._netns = None
 
+    def _take(self, data: bytes) -> None:
+        if self.request is not None:
+            if data:
+                raise WireError("more than one request")
+            return
+        most = _HEADER.size + LIMIT + 1
+        self._buffer += data[: most - len(self._buffer)]
+        got = bytes(self._buffer[: len(MAGIC)])
+        if not MAGIC.startswith(got):
+            if got.startswith(NAME):
+                raise WireError(f"wire version {got[-1]}; this is version {VERSION}")
+            raise WireError("not a request of eniplug's executable")
+        if len(self._buffer) < _HEADER.size:
+            return
+        _, length = _HEADER.unpack_from(self._buffer)
+        if length > LIMIT:
+            raise WireError(f"a request of {length} bytes; the limit is {LIMIT}")
+        surplus = len(self._buffer) - _HEADER.size - length
+        if surplus > 0:
+            raise WireError("more than one request")
+        if surplus == 0:
+            body = _Body(bytes(self._buffer[_HEADER.size :]))
+            self.request = body.request(self._netns)
+            self._netns = None
+            self._buffer.clear()
+
+
+class _Body:
+    """A request's body, taken apart from the front."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def request(self, netns: int | None) -> Request:
+        id_ = self._bytes(ID_BYTES)
+        environ: dict[str, str] = {}
+        for _ in range(self._number(_U16)):
+            key, equals, value = _text(self._bytes(self._number(_U16))).partition("=")
+            if not equals or not travels(key) or key in environ or "\0" in value:
+                raise WireError(f"{key!r} is no variable that travels, or comes twice")
+            environ[key] = value
+        stdin = self._bytes(self._number(_U32))
+        if self._at != len(self._data):
+            raise WireError("the lengths in a request do not agree")
+        return Request(id=id_, environ=environ, stdin=stdin, netns=netns)
+
+    def _number(self, form: struct.Struct) -> int:
+        number: int = form.unpack(self._bytes(form.size))[0]
+        return number
+
+    def _bytes(self, length: int) -> bytes:
+        piece = self._data[self._at : self._at + length]
+        if len(piece) < length:
+            raise WireError("the lengths in a request do not agree")
+        self._at += length
+        return piece
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _bytes(value: str) -> bytes:
+    return value.encode("utf-8", "surrogateescape")
+
 
 def encode_answer(status: int, stdout: bytes) -> bytes:
-    """Encode an answer."""
+    """Return an answer's bytes; raises WireError when it is too long."""
+    if len(stdout) > LIMIT:
+        raise WireError(f"an answer of {len(stdout)} bytes; the limit is {LIMIT}")
     return _ANSWER.pack(VERSION, status, len(stdout)) + stdout
 
 
 def decode_answer(data: bytes) -> tuple[int, bytes] | None:
-    """Decode an answer to exit status and standard output; None while it is not whole.
+    """Return an answer's exit status and standard output; None while it is not whole.
 
-    Raises WireError.
+    Raises WireError when it cannot become one answer.
     """
     if data and data[0] != VERSION:
-        msg = f"the answer has version {data[0]}, not {VERSION}"
-        raise WireError(msg)
+        raise WireError(f"an answer of wire version {data[0]}; this is {VERSION}")
     if len(data) < _ANSWER.size:
         return None
     _, status, length = _ANSWER.unpack_from(data)
-    stdout = data[_ANSWER.size :]
-    if len(stdout) > length:
-        msg = "more came than one answer"
-        raise WireError(msg)
-    return (status, stdout) if len(stdout) == length else None
+    surplus = len(data) - _ANSWER.size - length
+    if length > LIMIT or surplus > 0:
+        raise WireError("an answer is longer than it may be")
+    return None if surplus else (status, data[_ANSWER.size :])
+
+
+def read_answer(connection: socket.socket) -> tuple[int, bytes]:
+    """Receive an answer: exit status and standard output.
+
+    Raises WireError when the connection ends before it does or it is no answer, and
+    OSError as the socket does.
+    """
+    data = b""
+    while (answer := decode_answer(data)) is None:
+        piece = connection.recv(1 << 16)
+        if not piece:
+            raise WireError("the agent closed the connection before its answer")
+        data += piece
+    return answer
