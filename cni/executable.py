@@ -1,48 +1,65 @@
 #!/usr/bin/python3 -IS
 """What the container runtime runs: it asks the agent, and prints what that answers.
 
-One file, standard library only, CPython 3.7 and newer.  Every import costs more than
-the agent's work: ``socket`` and ``json`` together cost as much as the interpreter, so
-``_socket`` and ``posix``, which are built in, are used.  `eniplug.cni.wire` has the
-format of what is sent.
+One file, standard library only, CPython 3.7 and newer.  The interpreter's start is the
+greater part of its time: ``socket`` and ``json`` would double that, so ``_socket`` and
+``posix``, which are built in, are used.  `eniplug.cni.wire` has the form of what is
+sent.
 """
 
 import posix
 import sys
-from _socket import (
-    AF_UNIX,
-    MSG_NOSIGNAL,
-    SCM_RIGHTS,
-    SO_RCVTIMEO,
-    SO_SNDTIMEO,
-    SOCK_STREAM,
-    SOL_SOCKET,
-    socket,
-)
+import time
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_STREAM, SOL_SOCKET, socket
+
+TYPE_CHECKING = False  # importing typing takes as long as the interpreter's start
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Optional, Tuple
+
+    Environ = Mapping[bytes, bytes]
+    Answer = Tuple[int, bytes]
 
 FOLDER = "/run/eniplug"
 RETRY = 10.0  # seconds for which an ADD looks for an agent that is away
 PAUSE = 0.1  # seconds between two looks
-PATIENCE = 110  # seconds to wait for an answer; runtimes wait longer
-LIMIT = 1 << 20  # bytes of a request
+PATIENCE = {b"ADD": 110.0}  # seconds from the start to the answer; kubelet waits 120
+LESS_PATIENCE = 30.0  # the same for what never waits for an address
+MAGIC = b"eniplug\x01"
+LIMIT = 1 << 20  # bytes of a request's body, and of an answer's output
 HEAD = 6  # bytes before an answer's output: version, exit status, length
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+WITHOUT_AGENT = {b"ADD": 11, b"CHECK": 11, b"DEL": 0, b"GC": 11, b"STATUS": 50}
+WITH_NETNS = (b"ADD", b"CHECK", b"DEL")
 
-if False:  # for type checkers; typing would have to be imported
-    from collections.abc import Mapping
+
+class RefusedError(Exception):
+    """An error of our own: CNI's code, message and details."""
+
+    def __init__(self, code: int, msg: str, details: str) -> None:
+        Exception.__init__(self, code, msg, details)
+        self.code = code
+        self.msg = msg
+        self.details = details
 
 
 def main() -> int:
     """Run as the container runtime's plugin."""
-    stdin = read_all(0)
-    status, output = run(posix.environ, stdin, FOLDER)
+    environ = posix.environ
+    stdin = b""
+    try:
+        if environ.get(b"CNI_COMMAND"):
+            stdin = read_all(0)
+        status, output = run(environ, stdin, FOLDER)
+    except OSError as error:
+        status, output = 1, report(RefusedError(5, str(error), "read-failed"), stdin)
     while output:
         output = output[posix.write(1, output) :]
     return status
 
 
 def read_all(descriptor: int) -> bytes:
-    """Read to the end, but not without end."""
+    """Read to the end, or until it is more than could be sent."""
     parts = []
     length = 0
     while length <= LIMIT:
@@ -55,120 +72,168 @@ def read_all(descriptor: int) -> bytes:
 
 
 def run(
-    environ: "Mapping[bytes, bytes]", stdin: bytes, folder: str, retry: float = RETRY
-) -> "tuple[int, bytes]":
-    """Carry out one call. Returns exit status and standard output.
+    environ: "Environ", stdin: bytes, folder: str, retry: float = RETRY
+) -> "Answer":
+    """Carry out one call; returns exit status and standard output.
 
-    ``environ`` maps bytes to bytes, as ``posix.environ`` does.
+    ``folder`` is where the agent's socket is; ``retry`` is for how many seconds an ADD
+    looks for it.
     """
-    command = environ.get(b"CNI_COMMAND", b"")
-    if command == b"VERSION":
-        return 0, version(stdin)
     try:
+        command = environ.get(b"CNI_COMMAND", b"")
+        if command == b"VERSION":
+            return 0, versions(stdin)
+        if command not in WITHOUT_AGENT:
+            what = "CNI_COMMAND is %s" % (show(command) if command else "not set")
+            raise RefusedError(
+                4, what, "bad-environment: this is run by container runtimes"
+            )
         request = encode(posix.urandom(16), environ, stdin)
-    except OverflowError:
-        return error(stdin, 4, "a variable is longer than 64 KiB", "bad-environment")
-    if len(request) > LIMIT:
-        return error(stdin, 6, "the request is longer than 1 MiB", "bad-json")
-    netns = None
-    path = environ.get(b"CNI_NETNS", b"")
-    if path and command in (b"ADD", b"DEL", b"CHECK"):
+        netns = open_netns(environ, command) if command in WITH_NETNS else None
         try:
-            netns = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-        except OSError as failure:
-            if command != b"DEL":
-                what = "CNI_NETNS cannot be opened: " + str(failure)
-                return error(stdin, 4, what, "bad-netns: the pod's namespace is gone")
+            return ask(command, request, netns, folder, retry)
+        except OSError as error:
+            return without_agent(command, request, folder, error)
+        finally:
+            if netns is not None:
+                posix.close(netns)
+    except RefusedError as error:
+        return 1, report(error, stdin)
+
+
+def open_netns(environ: "Environ", command: bytes) -> "Optional[int]":
+    """Open CNI_NETNS, which an ADD must have; None where there is none (any more)."""
+    path = environ.get(b"CNI_NETNS", b"")
     try:
-        answer = ask(command, request, netns, folder, retry)
-    finally:
-        if netns is not None:
-            posix.close(netns)
-    return answer or without_agent(command, request, stdin, folder)
+        # O_NONBLOCK: what the path names may be anything, a pipe without writer too.
+        flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
+        return posix.open(path, flags)
+    except (OSError, ValueError) as error:
+        if command == b"ADD":
+            what = "CNI_NETNS %s cannot be opened: %s" % (show(path), error)
+            raise RefusedError(4, what, "bad-netns: it must be the pod's") from error
+        return None
+
+
+# -- the agent -------------------------------------------------------------------------
 
 
 def ask(
-    command: bytes, request: bytes, netns: "int | None", folder: str, retry: float
-) -> "tuple[int, bytes] | None":
+    command: bytes,
+    request: bytes,
+    netns: "Optional[int]",
+    folder: str,
+    retry: float,
+) -> "Answer":
     """Send the request; repeat an ADD, under its one id, while the agent is away.
 
-    None when it stayed away.
+    Raises OSError when it stays away.
     """
-    waited = 0.0
+    end = time.monotonic() + PATIENCE.get(command, LESS_PATIENCE)
+    give_up = None
     while True:
-        answer = call(request, netns, folder)
-        if answer is not None:
-            return answer
-        if command != b"ADD" or waited >= retry:
-            return None
-        pause(PAUSE)
-        waited += PAUSE
+        try:
+            left = end - time.monotonic()
+            return call(request, netns, folder + "/agent.sock", max(left, PAUSE))
+        except OSError:
+            now = time.monotonic()
+            if give_up is None:
+                give_up = min(now + retry, end)
+            if command != b"ADD" or now >= give_up:
+                raise
+        time.sleep(PAUSE)
 
 
 def call(
-    request: bytes, netns: "int | None", folder: str
-) -> "tuple[int, bytes] | None":
-    """Ask once. None when the agent is away: no socket, refused, or no whole answer."""
-    path = folder + "/agent.sock"
+    request: bytes, netns: "Optional[int]", path: str, patience: float
+) -> "Answer":
+    """Ask once.
+
+    Raises OSError when the agent is away: no socket of root's, nobody listens, or the
+    connection ends before the answer does.
+    """
+    if posix.stat(path).st_uid != 0:
+        raise PermissionError(path + " is not owned by root")
     connection = socket(AF_UNIX, SOCK_STREAM)
     try:
-        if posix.stat(path).st_uid != 0:
-            return None
-        wait = PATIENCE.to_bytes(8, sys.byteorder) + bytes(8)
-        connection.setsockopt(SOL_SOCKET, SO_RCVTIMEO, wait)
-        connection.setsockopt(SOL_SOCKET, SO_SNDTIMEO, wait)
+        connection.settimeout(patience)
         connection.connect(path)
         rights = []
         if netns is not None:
-            rights = [(SOL_SOCKET, SCM_RIGHTS, netns.to_bytes(4, sys.byteorder))]
-        sent = connection.sendmsg([request], rights, MSG_NOSIGNAL)
-        while sent < len(request):
-            sent += connection.send(request[sent:], MSG_NOSIGNAL)
-        data = b""
-        while True:
-            part = connection.recv(1 << 16)
-            if not part:
-                return None
-            data += part
-            if len(data) >= HEAD and len(data) - HEAD >= length_in(data):
-                return data[1], data[HEAD:]
-    except OSError:
-        return None
+            rights.append((SOL_SOCKET, SCM_RIGHTS, netns.to_bytes(4, sys.byteorder)))
+        sent = connection.sendmsg([request], rights)
+        connection.sendall(request[sent:])
+        return receive(connection)
     finally:
         connection.close()
 
 
-def length_in(data: bytes) -> int:
-    """Read the length of an answer's output off its head."""
-    return int.from_bytes(data[2:HEAD], "little")
+def receive(connection: socket) -> "Answer":
+    """Receive one answer; raises OSError when it is not whole, or none of ours."""
+    data = b""
+    length = HEAD
+    while len(data) < length:
+        part = connection.recv(1 << 16)
+        if not part:
+            raise ConnectionError("the connection ended before the answer")
+        data += part
+        if len(data) >= HEAD:
+            length = HEAD + int.from_bytes(data[2:HEAD], "little")
+        if data[0] != MAGIC[-1] or length > HEAD + LIMIT:
+            raise ConnectionError("what answers is no agent of this version")
+    return data[1], data[HEAD:length]
+
+
+def encode(request_id: bytes, environ: "Environ", stdin: bytes) -> bytes:
+    """Encode a request; `eniplug.cni.wire` decodes it."""
+    pairs = []
+    for key, value in environ.items():
+        if key.startswith(b"CNI_") or key in (b"TRACEPARENT", b"TRACESTATE"):
+            pair = key + b"=" + value
+            if len(pair) >> 16:
+                raise RefusedError(4, show(key) + " is too long", "bad-environment")
+            pairs.append(len(pair).to_bytes(2, "little") + pair)
+    parts = [request_id, len(pairs).to_bytes(2, "little")]
+    parts += pairs
+    parts += [len(stdin).to_bytes(4, "little"), stdin]
+    body = b"".join(parts)
+    if len(body) > LIMIT:
+        what = "configuration and environment are longer than %d bytes" % LIMIT
+        raise RefusedError(7, what, "bad-config: shorten the configuration")
+    return MAGIC + len(body).to_bytes(4, "little") + body
+
+
+# -- without the agent -----------------------------------------------------------------
 
 
 def without_agent(
-    command: bytes, request: bytes, stdin: bytes, folder: str
-) -> "tuple[int, bytes]":
-    """Do what can be done without the agent."""
+    command: bytes, request: bytes, folder: str, why: OSError
+) -> "Answer":
+    """Do what can be done: a DEL is left for later, everything else is refused."""
     remedy = "agent-away: see that `eniplug agent` runs on this node"
-    if command == b"DEL":
-        try:
-            leave(request, folder)
-        except OSError as failure:
-            what = "the DEL cannot be left for the agent: " + str(failure)
-            return error(stdin, 5, what, remedy)
-        return 0, b""
-    code = 50 if command == b"STATUS" else 11
-    return error(stdin, code, "the eniplug agent does not answer", remedy)
+    if command != b"DEL":
+        what = "the eniplug agent does not answer: %s" % why
+        raise RefusedError(WITHOUT_AGENT[command], what, remedy)
+    try:
+        leave(request, folder)
+    except OSError as error:
+        what = "the eniplug agent is away (%s), and the DEL cannot be left for it: %s"
+        raise RefusedError(11, what % (why, error), remedy) from error
+    return 0, b""
 
 
 def leave(request: bytes, folder: str) -> None:
-    """Leave a DEL as a tombstone, which the agent works off when it is back."""
+    """Leave a DEL as a tombstone, which the agent works off when it is back.
+
+    It appears whole or not at all, and in the order of time.
+    """
     graves = folder + "/tombstones"
     for made in (folder, graves):
         try:
             posix.mkdir(made, 0o700)
         except FileExistsError:
-            continue
-    now = posix.times().elapsed
-    name = "%d-%d-%s" % (int(now * 100), posix.getpid(), posix.urandom(4).hex())
+            pass
+    name = "%d.%d" % (time.time() * 1e6, posix.getpid())
     hidden = graves + "/." + name
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
     descriptor = posix.open(hidden, flags, 0o600)
@@ -176,56 +241,54 @@ def leave(request: bytes, folder: str) -> None:
         left = request
         while left:
             left = left[posix.write(descriptor, left) :]
-        posix.fsync(descriptor)
+        posix.rename(hidden, graves + "/" + name)
+    except OSError:
+        posix.unlink(hidden)
+        raise
     finally:
         posix.close(descriptor)
-    posix.rename(hidden, graves + "/" + name)
 
 
-def encode(request_id: bytes, environ: "Mapping[bytes, bytes]", stdin: bytes) -> bytes:
-    """Encode a request; `eniplug.cni.wire` decodes it."""
-    pairs = []
-    for key, value in environ.items():
-        if key.startswith((b"CNI_", b"TRACEPARENT", b"TRACESTATE")):
-            pair = key + b"=" + value
-            pairs.append(len(pair).to_bytes(2, "little") + pair)
-    body = [request_id, len(pairs).to_bytes(2, "little"), *pairs]
-    body += [len(stdin).to_bytes(4, "little"), stdin]
-    text = b"".join(body)
-    return b"eniplug\x01" + len(text).to_bytes(4, "little") + text
+# -- what is printed -------------------------------------------------------------------
 
 
-def version(stdin: bytes) -> bytes:
+def versions(stdin: bytes) -> bytes:
     """Answer VERSION, in the version that was asked in."""
-    listed = ", ".join('"' + v + '"' for v in VERSIONS)
-    answer = '{"cniVersion": "%s", "supportedVersions": [%s]}'
+    listed = ", ".join('"%s"' % version for version in VERSIONS)
+    answer = '{"cniVersion": "%s", "supportedVersions": [%s]}\n'
     return (answer % (asked_version(stdin), listed)).encode()
 
 
 def asked_version(stdin: bytes) -> str:
-    """Find the cniVersion of a configuration without reading all of it."""
-    _, _, rest = stdin.partition(b'"cniVersion"')
-    _, _, rest = rest.partition(b'"')
-    found = rest.partition(b'"')[0].decode("ascii", "replace")
-    return found if found in VERSIONS else "1.0.0"
+    """Find a configuration's cniVersion without taking the JSON apart.
+
+    The first one is as good as any: a prevResult has the configuration's version.
+    """
+    parts = stdin.partition(b'"cniVersion"')[2].split(b'"', 2)
+    if len(parts) > 1 and parts[0].strip() == b":":
+        found = parts[1].decode("ascii", "replace")
+        if found in VERSIONS:
+            return found
+    return "1.0.0"
 
 
-def error(stdin: bytes, code: int, msg: str, details: str) -> "tuple[int, bytes]":
-    """Give exit status and JSON of an error of our own."""
-    clean = [
-        "".join(c if c.isprintable() and c not in '"\\' else "'" for c in text)
-        for text in (msg, details)
-    ]
-    answer = '{"cniVersion": "%s", "code": %d, "msg": "%s", "details": "%s"}'
-    return 1, (answer % (asked_version(stdin), code, *clean)).encode()
+def report(error: RefusedError, stdin: bytes) -> bytes:
+    """Write an error as the specification has it."""
+    import json  # noqa: PLC0415 - it costs as much as all the rest
+
+    answer = {
+        "cniVersion": asked_version(stdin),
+        "code": error.code,
+        "msg": error.msg,
+        "details": error.details,
+    }
+    return json.dumps(answer).encode() + b"\n"
 
 
-def pause(seconds: float) -> None:
-    """Sleep; ``time`` is imported by the few that have to wait."""
-    import time  # noqa: PLC0415
-
-    time.sleep(seconds)
+def show(text: bytes) -> str:
+    """Make bytes of the environment readable."""
+    return text.decode("utf-8", "replace")
 
 
 if __name__ == "__main__":
-    posix._exit(main())
+    posix._exit(main())  # pyright: ignore[reportPrivateUsage]
