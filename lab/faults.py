@@ -88,11 +88,9 @@ class Faults:
     def to_json(self) -> dict[str, Any]:
         """Return the faults that are set, in the form of the fault file."""
         calm = asdict(type(self)())
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self).items()
-            if value != calm[key]
-        }
+        now = asdict(self)
+        told: dict[str, Any] = json.loads(json.dumps(now))
+        return {key: told[key] for key in told if now[key] != calm[key]}
 
 
 class _FormError(ValueError):

@@ -163,9 +163,9 @@ def _refusal(error: Ec2Error) -> tuple[int, dict[str, str], bytes]:
 
 
 class _Handler(WSGIRequestHandler):
-    """One request per connection; answers leave at once, in as few writes as can be."""
+    """One request per connection, answered in one write: Nagle has nothing to hold."""
 
-    disable_nagle_algorithm = True
+    timeout = 30
     wbufsize = -1
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002

@@ -12,9 +12,9 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
-from typing import Final, Protocol, cast
+from typing import Final, TypeAlias, cast
 
 from eniplug.lab.facts import NodeFacts
 from eniplug.lab.metadata import Clock, Memory, Tree, tree
@@ -27,12 +27,8 @@ _ROOT = re.compile(r"latest|\d{4}-\d{2}-\d{2}")
 _TTL = "X-aws-ec2-metadata-token-ttl-seconds"
 
 
-class Who(Protocol):
-    """Tells which node has an address, or None."""
-
-    def __call__(self, address: str) -> NodeFacts | None:
-        """Look up the source address of a request."""
-        ...
+Who: TypeAlias = Callable[[str], NodeFacts | None]
+"""Tells which node the source address of a request is."""
 
 
 class ImdsServer(Server):

@@ -6,10 +6,15 @@ accepts from it.
 
 from __future__ import annotations
 
+import logging
 import socket
+import sys
 import threading
+from contextlib import suppress
 from socketserver import BaseRequestHandler, BaseServer, TCPServer, ThreadingMixIn
 from typing import Any
+
+_log = logging.getLogger(__name__)
 
 
 class Server(ThreadingMixIn, TCPServer):
@@ -40,7 +45,9 @@ class Server(ThreadingMixIn, TCPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Pass over a client that went away; nothing else gets here."""
+        """Log what went wrong, unless the client just went away."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            _log.exception("a request of %s failed", client_address)
 
     def close(self) -> None:
         """Serve nobody any more; every thread has ended when this returns."""
@@ -48,5 +55,6 @@ class Server(ThreadingMixIn, TCPServer):
         self._thread.join()
         with self._lock:
             for each in self._open:
-                each.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):  # its client was faster
+                    each.shutdown(socket.SHUT_RDWR)
         self.server_close()

@@ -1,0 +1,88 @@
+"""The lab's cloud over real HTTP on loopback."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import cast
+
+import boto3
+import pytest
+from botocore.config import Config
+from mypy_boto3_ec2.client import EC2Client
+
+from eniplug.lab.cloud import Cloud, VpcFacts
+from eniplug.lab.facts import NodeFacts
+
+CONFIG = Config(retries={"total_max_attempts": 1}, proxies={})
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    """EC2 and IMDS with nobody behind them, and no VPC yet."""
+    with Cloud() as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def vpc(cloud: Cloud) -> VpcFacts:
+    """10.0.0.0/16 and 100.64.0.0/16: a /24, a /28, and a /24 in another zone."""
+    return cloud.create_vpc(
+        ("10.0.0.0/16", "100.64.0.0/16"),
+        (
+            ("us-east-1a", "10.0.1.0/24"),
+            ("us-east-1a", "100.64.0.0/28"),
+            ("us-east-1b", "10.0.2.0/24"),
+        ),
+        ipv6=True,
+    )
+
+
+@pytest.fixture
+def subnet(vpc: VpcFacts) -> str:
+    """10.0.1.0/24 in us-east-1a."""
+    return next(iter(vpc.subnets))
+
+
+@pytest.fixture
+def small(vpc: VpcFacts) -> str:
+    """100.64.0.0/28 in us-east-1a, in which EC2 leaves 11 addresses."""
+    return list(vpc.subnets)[1]
+
+
+@pytest.fixture
+def far(vpc: VpcFacts) -> str:
+    """10.0.2.0/24 in us-east-1b."""
+    return list(vpc.subnets)[2]
+
+
+@pytest.fixture
+def node(cloud: Cloud, vpc: VpcFacts) -> NodeFacts:
+    """An m5.large in 10.0.1.0/24: three ENIs with ten addresses each."""
+    return cloud.launch("m5.large")
+
+
+@pytest.fixture
+def endpoint(cloud: Cloud) -> str:
+    """Where the cloud's EC2 answers."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    cloud.serve_ec2(sock)
+    return f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+@pytest.fixture
+def ec2(endpoint: str) -> Iterator[EC2Client]:
+    """boto3's client of it, which tries once and takes nothing from outside."""
+    client = cast(
+        EC2Client,
+        boto3.client(
+            "ec2",
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="a",
+            aws_secret_access_key="b",
+            config=CONFIG,
+        ),
+    )
+    yield client
+    client.close()
