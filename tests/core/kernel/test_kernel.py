@@ -472,6 +472,23 @@ def test_a_pod_without_a_namespace_is_refused(kernel: Kernel, world: World) -> N
         kernel.apply(flat_pod(), None)
 
 
+def test_what_is_no_namespace_is_refused_with_nothing_changed(
+    kernel: Kernel, world: World, tmp_path: Path
+) -> None:
+    before = world.snapshot()
+    pod_rule = Rule(priority=77, table=254, side=POD)
+
+    with (tmp_path / "file").open("w") as file:
+        with pytest.raises(KernelError, match="the pod's network namespace"):
+            kernel.apply(flat_pod(), file.fileno())
+        with pytest.raises(KernelError, match="the pod's network namespace"):
+            kernel.check(flat_pod(), file.fileno())
+        (wrong,) = kernel.remove((*flat_pod(), pod_rule), file.fileno())
+
+    assert "the pod's network namespace" in wrong
+    assert world.snapshot() == before
+
+
 def test_an_nft_table_is_not_one_pods(kernel: Kernel, world: World) -> None:
     pod = world.pod("a")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import threading
 import time
 
@@ -73,6 +74,31 @@ def test_one_at_a_time() -> None:
         thread.join(10)
 
     assert most == 1
+
+
+class AlarmError(Exception):
+    pass
+
+
+def interrupt(*_: object) -> None:
+    raise AlarmError
+
+
+def test_one_who_is_interrupted_leaves_the_queue() -> None:
+    lock = FairLock()
+    before = signal.signal(signal.SIGALRM, interrupt)
+
+    try:
+        with lock:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(AlarmError):
+                lock.__enter__()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    assert lock.waiting == 0
+    with lock:
+        assert lock.waiting == 0
 
 
 def test_it_is_free_after_an_error() -> None:
