@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from reprlib import repr as short
 from typing import Any, Never
 
@@ -16,12 +17,17 @@ from eniplug.cni.errors import UNDECODABLE, CniError
 def decode(data: bytes, what: str) -> dict[str, Any]:
     """Decode one JSON object; ``what`` names it in errors.
 
-    Raises CniError 6.
+    What cannot be written again as JSON in UTF-8 is refused: a number out of a
+    double's range, half a surrogate pair.  Raises CniError 6.
     """
     if not data.strip():
         raise CniError(UNDECODABLE, f"{what} is empty")
     try:
-        value = json.loads(data, parse_constant=_no_number)
+        value = json.loads(
+            data.decode(), parse_constant=_no_number, parse_float=_finite
+        )
+        if b"\\u" in data:  # the only way for half a pair to come
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         msg = f"{what} is nested too deeply"
         raise CniError(UNDECODABLE, msg) from error
@@ -33,6 +39,13 @@ def decode(data: bytes, what: str) -> dict[str, Any]:
 
 def _no_number(word: str) -> Never:
     raise ValueError(f"{word} is no number in JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not isfinite(number):
+        raise ValueError(f"{short(digits)} is too large a number")
+    return number
 
 
 def mapping(value: Any, place: str) -> dict[str, Any]:
