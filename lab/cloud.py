@@ -13,7 +13,7 @@ from attrs import frozen
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
-from eniplug.lab.ec2 import VPC6, Ec2
+from eniplug.lab.ec2 import AMI, Ec2, cidrs_of
 from eniplug.lab.errors import LabError
 from eniplug.lab.facts import EniFacts, Listener, Nobody, NodeFacts, as_json
 from eniplug.lab.faults import Faults
@@ -24,9 +24,6 @@ from eniplug.lab.metadata import Memory
 from eniplug.lab.models import install
 from eniplug.lab.rules import Ec2Error
 from eniplug.lab.serving import Server
-
-AMI: Final = "ami-0e1ab0e1ab0e1ab00"
-"""The image of the lab's nodes; EC2 does not look at it."""
 
 SUBNETS: Final = ((f"{REGION}a", "10.0.0.0/18"),)
 
@@ -94,7 +91,8 @@ class Cloud:
         vpc = ec2.create_vpc(cidrs[0], amazon_provided_ipv6_cidr_block=ipv6)
         for cidr in cidrs[1:]:
             ec2.associate_vpc_cidr_block(vpc.id, cidr, False)
-        ranges6 = iter(IPv6Network(VPC6).subnets(new_prefix=64)) if ipv6 else None
+        whole6 = [IPv6Network(each) for each in cidrs_of(vpc, six=True)]
+        ranges6 = iter(whole6[0].subnets(new_prefix=64)) if whole6 else None
         made: dict[str, IPv4Network] = {}
         for zone, cidr in subnets:
             range6 = str(next(ranges6)) if ranges6 else None
@@ -107,7 +105,7 @@ class Cloud:
         return VpcFacts(
             id=vpc.id,
             cidrs=tuple(map(IPv4Network, cidrs)),
-            cidr6=IPv6Network(VPC6) if ipv6 else None,
+            cidr6=whole6[0] if whole6 else None,
             subnets=made,
             group=group.id,
         )

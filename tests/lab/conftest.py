@@ -62,22 +62,21 @@ def node(cloud: Cloud, vpc: VpcFacts) -> NodeFacts:
     return cloud.launch("m5.large")
 
 
-@pytest.fixture
-def endpoint(cloud: Cloud) -> str:
-    """Where the cloud's EC2 answers."""
-    sock = socket.create_server(("127.0.0.1", 0))
-    cloud.serve_ec2(sock)
-    return f"http://127.0.0.1:{sock.getsockname()[1]}"
+@pytest.fixture(scope="session")
+def port() -> Iterator[socket.socket]:
+    """A port that every cloud in turn answers on."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock
 
 
-@pytest.fixture
-def ec2(endpoint: str) -> Iterator[EC2Client]:
-    """boto3's client of it, which tries once and takes nothing from outside."""
+@pytest.fixture(scope="session")
+def client(port: socket.socket) -> Iterator[EC2Client]:
+    """boto3's client, which takes longer to make than a cloud."""
     client = cast(
         EC2Client,
         boto3.client(
             "ec2",
-            endpoint_url=endpoint,
+            endpoint_url=f"http://127.0.0.1:{port.getsockname()[1]}",
             region_name="us-east-1",
             aws_access_key_id="a",
             aws_secret_access_key="b",
@@ -86,3 +85,17 @@ def ec2(endpoint: str) -> Iterator[EC2Client]:
     )
     yield client
     client.close()
+
+
+@pytest.fixture
+def endpoint(cloud: Cloud, port: socket.socket) -> str:
+    """Where the cloud's EC2 answers."""
+    cloud.serve_ec2(port.dup())
+    return f"http://127.0.0.1:{port.getsockname()[1]}"
+
+
+@pytest.fixture
+def ec2(client: EC2Client, endpoint: str) -> EC2Client:
+    """The cloud's EC2: it is tried once, and nothing is taken from outside."""
+    assert client.meta.endpoint_url == endpoint
+    return client

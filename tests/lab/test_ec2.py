@@ -245,7 +245,7 @@ def test_ipv6_addresses_and_prefixes_are_of_the_subnet(ec2: Any, subnet: str) ->
     eni = create(ec2, subnet, Ipv6AddressCount=2)
     prefixed = create(ec2, subnet, Ipv6PrefixCount=1)
 
-    within = IPv6Network("2001:db8:1234:5600::/64")
+    within = IPv6Network("2001:db8:1234::/64")
     for each in eni["Ipv6Addresses"]:
         assert IPv6Network(each["Ipv6Address"]).subnet_of(within)
     prefix = IPv6Network(prefixed["Ipv6Prefixes"][0]["Ipv6Prefix"])
@@ -792,7 +792,7 @@ def test_a_subnet_tells_its_ipv6_range(ec2: Any, subnet: str) -> None:
     told = ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]
 
     (association,) = told["Ipv6CidrBlockAssociationSet"]
-    assert association["Ipv6CidrBlock"] == "2001:db8:1234:5600::/64"
+    assert association["Ipv6CidrBlock"] == "2001:db8:1234::/64"
     assert association["Ipv6CidrBlockState"] == {"State": "associated"}
 
 
@@ -801,6 +801,26 @@ def test_there_is_one_vpc_with_its_ranges(ec2: Any, vpc: VpcFacts) -> None:
 
     ranges = told["CidrBlockAssociationSet"]
     assert [each["CidrBlock"] for each in ranges] == ["10.0.0.0/16", "100.64.0.0/16"]
+
+
+def test_vpcs_have_ipv6_ranges_of_their_own(ec2: Any, vpc: VpcFacts) -> None:
+    other = ec2.create_vpc(CidrBlock="10.9.0.0/16", AmazonProvidedIpv6CidrBlock=True)
+
+    ranges = [
+        each["Ipv6CidrBlock"]
+        for told in ec2.describe_vpcs()["Vpcs"]
+        for each in told["Ipv6CidrBlockAssociationSet"]
+    ]
+
+    assert ranges == ["2001:db8:1234::/56", "2001:db8:1234:100::/56"]
+    told = other["Vpc"]["Ipv6CidrBlockAssociationSet"]
+    assert told[0]["Ipv6CidrBlock"] == ranges[1]
+
+
+def test_there_is_one_image(ec2: Any, node: NodeFacts) -> None:
+    (image,) = ec2.describe_images()["Images"]
+
+    assert image["ImageId"] == node.image
 
 
 def test_groups_are_found_by_name(ec2: Any, vpc: VpcFacts) -> None:
