@@ -162,7 +162,8 @@ def call(
         if netns is not None:
             rights.append((SOL_SOCKET, SCM_RIGHTS, netns.to_bytes(4, sys.byteorder)))
         sent = connection.sendmsg([request], rights)
-        connection.sendall(request[sent:])
+        if sent < len(request):  # even sending nothing fails on a closed connection
+            connection.sendall(request[sent:])
         return receive(connection)
     finally:
         connection.close()
