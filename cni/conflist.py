@@ -129,10 +129,10 @@ def _version(conf: Mapping[str, Any]) -> str:
 
 
 def _switch(conf: Mapping[str, Any], key: str) -> bool:
-    """Read a boolean; older specifications wrote it as a string."""
+    """Read a boolean; older files have it as a string, which libcni reads too."""
     value = conf.get(key, False)
     if isinstance(value, str):
-        value = _SWITCHES.get(value, value)
+        value = _SWITCHES.get(value.lower(), value)
     if not isinstance(value, bool):
         raise wrong(value, key, "true or false")
     return value
