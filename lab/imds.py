@@ -24,8 +24,8 @@ LONGEST: Final = 21600
 """Most seconds that a token may live."""
 
 _ROOT = re.compile(r"latest|\d{4}-\d{2}-\d{2}")
+_SECONDS = re.compile(r"[0-9]{1,5}")
 _TTL = "X-aws-ec2-metadata-token-ttl-seconds"
-
 
 Who: TypeAlias = Callable[[str], NodeFacts | None]
 """Tells which node the source address of a request is."""
@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(403)
             return
         ttl = self.headers.get(_TTL, "")
-        if not (ttl.isascii() and ttl.isdigit()) or not 1 <= int(ttl) <= LONGEST:
+        if not _SECONDS.fullmatch(ttl) or not 1 <= int(ttl) <= LONGEST:
             self._say(400)
             return
         self.connection.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, node.hop_limit)
