@@ -49,6 +49,7 @@ def command() -> None:
 @command.command()
 @click.option("--nodes", default=2, type=click.IntRange(1, 50), show_default=True)
 @click.option("--instance-type", default="m5.large", metavar="T", show_default=True)
+@click.option("--ipv6", is_flag=True, help="The VPC and its nodes have IPv6, too.")
 @click.option(
     "--conflist",
     type=click.File(),
@@ -75,6 +76,7 @@ def up(
     *,
     nodes: int,
     instance_type: str,
+    ipv6: bool,
     conflist: Any,
     environment: tuple[str, ...],
     fault: Any,
@@ -85,6 +87,7 @@ def up(
         lab=names.lab,
         nodes=nodes,
         instance_type=instance_type,
+        ipv6=ipv6,
         conflist=conflist and conflist.read(),
         environment=dict(_setting(text) for text in environment),
         faults=_object(fault) if fault else {},

@@ -41,7 +41,7 @@ def add(
     answers = ask(names, "pod-add", pods=pods, node=node, bandwidth=_rates(bandwidth))
     if as_json:
         results = {a["name"]: a.get("result") or a["error"] for a in answers}
-        print_json(results if len(pods) > 1 else results[pods[0]])
+        print_json(results if len(pods) > 1 else next(iter(results.values())))
     else:
         show.added(console(), answers)
     _end(answers)

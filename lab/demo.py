@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -171,7 +171,7 @@ class Demo:
 
 
 @contextmanager
-def _inside(pod: str) -> Iterator[Inside]:
+def _inside(pod: str) -> Generator[Inside, None, None]:
     inside = Inside(NAMES.pod(pod))
     try:
         yield inside
@@ -180,7 +180,7 @@ def _inside(pod: str) -> Iterator[Inside]:
 
 
 @contextmanager
-def _pinging(inside: Inside, address: str) -> Iterator[list[bool]]:
+def _pinging(inside: Inside, address: str) -> Generator[list[bool], None, None]:
     """Ping without a pause while the block runs; the list grows meanwhile."""
     found: list[bool] = []
     over = threading.Event()

@@ -57,7 +57,7 @@ class Lab:
         self._faults = Faults.from_json(plan.faults)
         self._cloud = Cloud(self._wiring, self._faults, seed=SEED)
         self._undo.callback(self._cloud.close)
-        self._cloud.create_vpc()
+        self._cloud.create_vpc(ipv6=plan.ipv6)
         self._cloud.serve_ec2(self._listen(EC2))
         self._cloud.serve_imds(self._listen(IMDS))
         self._say(f"{plan.nodes} nodes of type {plan.instance_type}")

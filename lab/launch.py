@@ -15,7 +15,7 @@ from attrs import asdict
 from eniplug.lab.errors import LabError
 from eniplug.lab.names import Names
 from eniplug.lab.plan import Plan
-from eniplug.lab.sweep import clear, end_holder
+from eniplug.lab.sweep import claim, clear, end_holder, release
 
 _NEEDED = {"ip": "iproute2", "nft": "nftables"}
 
@@ -41,6 +41,8 @@ def up(plan: Plan, step: Callable[[str], None]) -> dict[str, Any]:
     Raises LabError when it cannot come up.  Whatever ends this early, an interrupt
     included, leaves nothing of the lab.
     """
+    names = Names(plan.lab)
+    release(names, claim(names))  # a taken name is refused before anything is started
     supervisor, progress = _spawn(plan)
     said: dict[str, Any] = {}
     try:

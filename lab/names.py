@@ -18,6 +18,7 @@ from attrs import Attribute, field, frozen
 from eniplug.lab.errors import LabError
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+_POD = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _OTHERS = re.compile(r"internet|vpc|node\d+")
 
 
@@ -66,9 +67,11 @@ class Names:
 
         Raises LabError when a pod cannot have that name.
         """
-        if not _LABEL.fullmatch(name) or _OTHERS.fullmatch(name):
+        if not _POD.fullmatch(name) or _OTHERS.fullmatch(name):
             msg = f"{name!r} is no name for a pod"
-            remedy = "use lower-case letters, digits and hyphens, and no node's name"
+            remedy = (
+                "use lower-case letters, digits, dots and hyphens, and no node's name"
+            )
             raise LabError(msg, remedy)
         return f"{self.lab}-pod-{name}"
 

@@ -117,13 +117,18 @@ def _share_directory() -> None:
     """
     DIRECTORY.mkdir(mode=0o755, exist_ok=True)
     path = str(DIRECTORY)
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        mount("", path, flags=MS_SHARED | MS_REC)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        mount(path, path, flags=MS_BIND | MS_REC)
-        mount("", path, flags=MS_SHARED | MS_REC)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # `ip netns add` takes it, too
+        try:
+            mount("", path, flags=MS_SHARED | MS_REC)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            mount(path, path, flags=MS_BIND | MS_REC)
+            mount("", path, flags=MS_SHARED | MS_REC)
+    finally:
+        os.close(lock)
 
 
 def _raise_loopback() -> None:

@@ -53,8 +53,9 @@ def claim(names: Names) -> int:
 
 
 def release(names: Names, held: int) -> None:
-    """Give the name up, and with it the lab's directory."""
-    names.run.rmdir()
+    """Give the name up, and with it the lab's directory unless there is more in it."""
+    with suppress(OSError):
+        names.run.rmdir()
     os.close(held)
 
 

@@ -232,6 +232,22 @@ def test_nodes_reach_the_api_and_each_other() -> None:
     assert (asked, pinged) == ([0, 0, 0], 0)
 
 
+def test_a_vpc_with_ipv6_has_nodes_with_ipv6() -> None:
+    found = launch.up(plan(nodes=2, ipv6=True), silent)
+    (address,) = found["nodes"][1]["enis"][0]["addresses6"]
+    inside = netns.Inside(found["nodes"][0]["namespace"])
+    run: Callable[..., Any] = subprocess.run
+    try:
+        ping = ["ping", "-c1", "-W1", address]
+        pinged = inside.call(run, ping, capture_output=True).returncode
+        internet = ["ping", "-c1", "-W1", "2001:db8:ffff::10"]
+        outward = inside.call(run, internet, capture_output=True).returncode
+    finally:
+        inside.close()
+
+    assert (pinged, outward) == (0, 0)
+
+
 def test_a_killed_agent_is_started_again() -> None:
     launch.up(plan(nodes=1), silent)
 
