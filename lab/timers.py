@@ -25,22 +25,22 @@ class Timers:
 
         def run() -> None:
             with self._lock:
-                self._waiting.discard(timer)
                 try:
-                    act()
+                    if timer in self._waiting:
+                        act()
                 except Exception:  # noqa: BLE001 nobody waits for an answer
                     _log.exception("the lab could not follow EC2")
 
         timer = threading.Timer(delay, run)
         timer.daemon = True
+        self._waiting = {each for each in self._waiting if each.is_alive()}
         self._waiting.add(timer)
         timer.start()
 
     def close(self) -> None:
         """Run nothing more; no thread is left when this returns."""
         with self._lock:
-            waiting = list(self._waiting)
-            self._waiting.clear()
+            waiting, self._waiting = self._waiting, set()
         for timer in waiting:
             timer.cancel()
         for timer in waiting:
