@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +13,9 @@ import click
 
 from eniplug.cni.conflist import load_conflist
 from eniplug.cni.errors import CniError
-from eniplug.cni.runtime import Attachment, Runtime
+from eniplug.cni.protocol import error_json
+from eniplug.cni.runtime import Attachment, EntryError, Runtime
+from eniplug.cni.versions import DEFAULT
 
 CACHE: Final = Path("/var/lib/cni/eniplug")
 PATH: Final = "/opt/cni/bin:/usr/lib/cni"
@@ -22,145 +23,183 @@ PATH: Final = "/opt/cni/bin:/usr/lib/cni"
 
 @click.group("cni")
 def command() -> None:
-    r"""Run a conflist's whole chain, as a container runtime does.
+    """Run a conflist's whole chain, as a container runtime does.
 
     \b
     ip netns add demo
-    eniplug cni add --conflist /etc/cni/net.d/10-eniplug.conflist \
-        --netns /run/netns/demo --id demo1 \
-        --args K8S_POD_NAMESPACE=default --args K8S_POD_NAME=demo
-    eniplug cni del --conflist ... --netns /run/netns/demo --id demo1
+    export CONFLIST=10-vpc.conflist DEMO="--netns /run/netns/demo --id demo1"
+    eniplug cni add --conflist $CONFLIST $DEMO --args K8S_POD_NAME=demo
+    eniplug cni check --conflist $CONFLIST $DEMO
+    eniplug cni del --conflist $CONFLIST $DEMO
 
-    The result, or the error, is printed as the CNI specification has it; the exit
-    status is 1 when the chain refused.
-    """
+    The result goes to standard output.  What is refused is CNI's error JSON there, a
+    line on standard error, and exit status 1.
+    """  # noqa: D301 - click's mark for "leave the lines as they are"
 
 
-def _pairs(_: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
+def _pairs(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """Read every ``K=V``."""
+    del ctx
     pairs = [value.partition("=") for value in values]
-    if not all(equals and key for key, equals, _ in pairs):
-        msg = "wants KEY=VALUE"
-        raise click.BadParameter(msg, param=param)
+    for key, equals, _ in pairs:
+        if not key or not equals:
+            raise click.BadParameter(f"wants {param.metavar}", param=param)
     return {key: value for key, _, value in pairs}
 
 
 def _capabilities(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> Any:
+) -> dict[str, Any]:
+    """Read every ``NAME=JSON``."""
+    pairs = _pairs(ctx, param, values)
     try:
-        return {k: json.loads(v) for k, v in _pairs(ctx, param, values).items()}
+        return {name: json.loads(value) for name, value in pairs.items()}
     except ValueError as error:
-        msg = f"wants NAME=JSON: {error}"
+        msg = f"wants {param.metavar}: {error}"
         raise click.BadParameter(msg, param=param) from error
 
 
-_CONFLIST = click.option(
-    "--conflist",
-    required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The conflist's file.",
-)
-_PATH = click.option(
-    "--path", default=PATH, show_default=True, help="Where executables are (CNI_PATH)."
-)
-_CACHE = click.option(
-    "--cache",
-    default=CACHE,
-    show_default=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Keep results here, for DEL and CHECK.",
-)
-_ATTACHMENT = (
-    click.option("--netns", default="", help="The namespace's path (CNI_NETNS)."),
-    click.option("--id", "container_id", required=True, help="CNI_CONTAINERID."),
-    click.option("--ifname", default="eth0", show_default=True, help="CNI_IFNAME."),
+_RUNTIME = (
     click.option(
-        "--args",
-        multiple=True,
-        metavar="KEY=VALUE",
-        callback=_pairs,
-        help="A pair of CNI_ARGS; may be given several times.",
+        "--conflist",
+        required=True,
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Run the entries of this conflist.",
     ),
     click.option(
-        "--capability",
-        "capabilities",
-        multiple=True,
-        metavar="NAME=JSON",
-        callback=_capabilities,
-        help="A value for runtimeConfig, for entries that ask for it.",
+        "--path",
+        default=PATH,
+        envvar="CNI_PATH",
+        metavar="DIR:DIR",
+        show_default=True,
+        help="Look for executables here (CNI_PATH).",
+    ),
+    click.option(
+        "--cache",
+        default=CACHE,
+        metavar="DIR",
+        show_default=True,
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Keep results here, for DEL, CHECK and GC.",
     ),
 )
 
 
-def _runtime(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command its `Runtime`, and print its error as the specification has it."""
+def _attachment_options(*, netns_required: bool) -> tuple[Any, ...]:
+    return (
+        click.option(
+            "--netns",
+            default=None if netns_required else "",
+            required=netns_required,
+            metavar="PATH",
+            help="The container's network namespace (CNI_NETNS).",
+        ),
+        click.option(
+            "--id",
+            "container_id",
+            required=True,
+            metavar="ID",
+            help="The container's id (CNI_CONTAINERID).",
+        ),
+        click.option(
+            "--ifname",
+            default="eth0",
+            metavar="NAME",
+            show_default=True,
+            help="The interface's name in the container (CNI_IFNAME).",
+        ),
+        click.option(
+            "--args",
+            multiple=True,
+            metavar="K=V",
+            callback=_pairs,
+            help="One pair of CNI_ARGS; may be repeated.",
+        ),
+        click.option(
+            "--capability",
+            "capabilities",
+            multiple=True,
+            metavar="NAME=JSON",
+            callback=_capabilities,
+            help="A value for the entries with that capability; may be repeated.",
+        ),
+    )
 
-    @wraps(function)
-    def call(conflist: Path, path: str, cache: Path, **options: Any) -> None:
-        with _reported():
-            folders = [Path(folder) for folder in path.split(":") if folder]
-            found = load_conflist(conflist, trusted=False)
-            function(Runtime(found, folders, cache), **options)
 
-    for option in (_CACHE, _PATH, _CONFLIST):
-        call = option(call)
-    return call
+def _runs(*options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command its `Runtime` and options, and report what is refused."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def call(conflist: Path, path: str, cache: Path, **given: Any) -> None:
+            version = DEFAULT
+            try:
+                loaded = load_conflist(conflist, trusted=False)
+                version = loaded.cni_version
+                folders = [Path(folder) for folder in path.split(":") if folder]
+                function(Runtime(loaded, folders, cache), **given)
+            except CniError as error:
+                _report(error, version)
+                sys.exit(1)
+
+        for option in reversed((*_RUNTIME, *options)):
+            call = option(call)
+        return call
+
+    return decorate
 
 
-def _attachment(function: Callable[[Runtime, Attachment], None]) -> Callable[..., None]:
-    """Give a command its `Attachment`."""
-
-    @wraps(function)
-    def call(runtime: Runtime, **options: Any) -> None:
-        function(runtime, Attachment(**options))
-
-    done: Callable[..., None] = _runtime(call)
-    for option in reversed(_ATTACHMENT):
-        done = option(done)
-    return done
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    try:
-        yield
-    except CniError as error:
-        said = {"code": error.code, "msg": error.message, "details": error.details}
-        click.echo(json.dumps(said, indent=2))
-        click.echo(f"refused: {error.message} ({error.details})", err=True)
-        sys.exit(1)
+def _report(error: CniError, version: str) -> None:
+    said = error_json(version, error.code, error.message, error.details)
+    click.echo(said, nl=False)
+    who = f"{error.entry} refused: " if isinstance(error, EntryError) else ""
+    for line in (f"{who}{error}", *getattr(error, "__notes__", ())):
+        click.echo(f"eniplug cni: {line}", err=True)
 
 
 @command.command()
-@_attachment
-def add(runtime: Runtime, attachment: Attachment) -> None:
-    """Attach a namespace; print the result."""
-    click.echo(json.dumps(runtime.add(attachment), indent=2))
+@_runs(*_attachment_options(netns_required=True))
+def add(runtime: Runtime, **given: Any) -> None:
+    """Attach a container; print the result.
 
-
-@command.command()
-@_attachment
-def check(runtime: Runtime, attachment: Attachment) -> None:
-    """Check that an attachment is as it was made."""
-    runtime.check(attachment)
+    When an entry refuses, the whole chain gets a DEL.
+    """
+    click.echo(json.dumps(runtime.add(Attachment(**given)), indent=2))
 
 
 @command.command("del")
-@_attachment
-def delete(runtime: Runtime, attachment: Attachment) -> None:
-    """Detach a namespace; quiet when there is nothing to detach."""
-    runtime.delete(attachment)
+@_runs(*_attachment_options(netns_required=False))
+def delete(runtime: Runtime, **given: Any) -> None:
+    """Detach a container; quiet when there is nothing to detach.
+
+    Without --netns it is the DEL of a container whose namespace is gone.
+    """
+    runtime.delete(Attachment(**given))
 
 
 @command.command()
-@_runtime
+@_runs(*_attachment_options(netns_required=True))
+def check(runtime: Runtime, **given: Any) -> None:
+    """Ask every entry whether all is as it was left (CNI 0.4.0)."""
+    runtime.check(Attachment(**given))
+
+
+@command.command()
+@_runs()
 def gc(runtime: Runtime) -> None:
-    """Let the plugins remove what is not in the cache (CNI 1.1.0)."""
-    runtime.collect(runtime.known())
+    """Let every entry remove what nobody has any more (CNI 1.1.0).
+
+    Those that are in --cache stay.  Attachments that another runtime made are not
+    known here and count as gone: do not run this on a node that has such.
+    """
+    runtime.gc()
 
 
 @command.command()
-@_runtime
+@_runs()
 def status(runtime: Runtime) -> None:
-    """Ask whether an ADD could succeed (CNI 1.1.0)."""
+    """Ask whether an ADD can succeed (CNI 1.1.0)."""
     runtime.status()

@@ -72,12 +72,16 @@ def read_all(descriptor: int) -> bytes:
 
 
 def run(
-    environ: "Environ", stdin: bytes, folder: str, retry: float = RETRY
+    environ: "Environ",
+    stdin: bytes,
+    folder: str,
+    retry: float = RETRY,
+    patience: "Optional[float]" = None,
 ) -> "Answer":
     """Carry out one call; returns exit status and standard output.
 
-    ``folder`` is where the agent's socket is; ``retry`` is for how many seconds an ADD
-    looks for it.
+    ``folder`` is where the agent's socket is.  ``retry`` is for how many seconds an ADD
+    looks for an agent that is away, ``patience`` how many the whole call may take.
     """
     try:
         command = environ.get(b"CNI_COMMAND", b"")
@@ -91,7 +95,12 @@ def run(
         request = encode(posix.urandom(16), environ, stdin)
         netns = open_netns(environ, command) if command in WITH_NETNS else None
         try:
-            return ask(command, request, netns, folder, retry)
+            path = folder + "/agent.sock"
+            if patience is None:
+                patience = PATIENCE.get(command, LESS_PATIENCE)
+            if command != b"ADD":
+                retry = 0.0
+            return ask(request, netns, path, retry, patience)
         except OSError as error:
             return without_agent(command, request, folder, error)
         finally:
@@ -108,9 +117,9 @@ def open_netns(environ: "Environ", command: bytes) -> "Optional[int]":
         # O_NONBLOCK: what the path names may be anything, a pipe without writer too.
         flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
         return posix.open(path, flags)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         if command == b"ADD":
-            what = "CNI_NETNS %s cannot be opened: %s" % (show(path), error)
+            what = "CNI_NETNS %s cannot be opened: %s" % (show(path), error.strerror)
             raise RefusedError(4, what, "bad-netns: it must be the pod's") from error
         return None
 
@@ -119,27 +128,26 @@ def open_netns(environ: "Environ", command: bytes) -> "Optional[int]":
 
 
 def ask(
-    command: bytes,
     request: bytes,
     netns: "Optional[int]",
-    folder: str,
+    path: str,
     retry: float,
+    patience: float,
 ) -> "Answer":
-    """Send the request; repeat an ADD, under its one id, while the agent is away.
+    """Send the request, and repeat it, under its one id, while the agent is away.
 
     Raises OSError when it stays away.
     """
-    end = time.monotonic() + PATIENCE.get(command, LESS_PATIENCE)
+    end = time.monotonic() + patience
     give_up = None
     while True:
         try:
-            left = end - time.monotonic()
-            return call(request, netns, folder + "/agent.sock", max(left, PAUSE))
+            return call(request, netns, path, max(end - time.monotonic(), PAUSE))
         except OSError:
             now = time.monotonic()
             if give_up is None:
                 give_up = min(now + retry, end)
-            if command != b"ADD" or now >= give_up:
+            if now >= give_up:
                 raise
         time.sleep(PAUSE)
 

@@ -1,215 +1,279 @@
 """The runtime's side: runs a conflist's executables in order, as libcni does.
 
-SPEC.md, "Section 3: Execution of Network Configurations".  The final result of an ADD
-is cached, because DEL, CHECK and GC must bring it back.
+SPEC.md, "Section 3: Execution of Network Configurations".
 """
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import evolve, frozen
 
+from eniplug.cni.cache import Attachment, Cache, Kept
 from eniplug.cni.conflist import Conflist, entry_config
-from eniplug.cni.errors import CniError
-from eniplug.cni.versions import at_least
+from eniplug.cni.errors import (
+    INCOMPATIBLE_VERSION,
+    INTERNAL,
+    INVALID_CONFIG,
+    INVALID_VARIABLE,
+    IO_FAILURE,
+    TRY_AGAIN,
+    UNKNOWN_CONTAINER,
+    CniError,
+)
+from eniplug.cni.protocol import check_container_id, check_ifname
+from eniplug.cni.shapes import decode
+from eniplug.cni.versions import at_least, from_version, to_version
+
+__all__ = ["Attachment", "EntryError", "Runtime"]
 
 PATIENCE: Final = 120.0
-"""Seconds that an executable may take."""
+"""Seconds that an executable may take; it is killed then."""
 
 Result = dict[str, Any]
 
 
-@frozen(kw_only=True, hash=False)
-class Attachment:
-    """One interface of one container; ``capabilities`` are values by capability."""
+class EntryError(CniError):
+    """What an executable refused; ``entry`` is its type in the conflist."""
 
-    container_id: str
-    netns: str = ""
-    ifname: str = "eth0"
-    args: Mapping[str, str] = field(factory=dict)
-    capabilities: Mapping[str, Any] = field(factory=dict)
+    def __init__(self, entry: str, code: int, message: str, details: str = "") -> None:
+        super().__init__(code, message, details)
+        self.entry = entry
 
 
-@frozen
+@frozen(hash=False)
 class Runtime:
-    """Runs one conflist. ``path`` is where executables are, ``cache`` keeps results."""
+    """Runs one conflist.
+
+    ``path`` are the folders of the executables, ``cache`` is where results are kept,
+    ``patience`` how many seconds one executable may take.  What is refused is
+    a CniError: an `EntryError` where an executable refused it.
+    """
 
     conflist: Conflist
     path: Sequence[Path]
     cache: Path
+    patience: float = PATIENCE
 
     def add(self, attachment: Attachment) -> Result:
-        """Run ADD through the chain; returns the last result.
+        """Run ADD through the chain and return the last entry's result.
 
-        Raises the CniError of the plugin that failed, after a DEL of the whole chain.
+        When one refuses, the whole chain gets a DEL before its error is raised.  An
+        attachment that is there is refused untouched: that DEL would be its end.
         """
+        _check(attachment)
+        if self._kept.get(attachment.container_id, attachment.ifname) is not None:
+            msg = f"{attachment.container_id} has its {attachment.ifname} already"
+            raise CniError(INVALID_CONFIG, msg, "run DEL first")
+        for entry in self.conflist.plugins:
+            self._find(entry["type"])
         result: Result | None = None
         try:
             for index in range(len(self.conflist.plugins)):
-                config = self._config(index, attachment, result)
-                result = self._run("ADD", index, config, attachment)
-        except CniError:
-            self._delete_all(attachment, None, quiet=True)
+                output = self._run_for(attachment, "ADD", index, result)
+                result = self._result(index, output)
+            assert result is not None, "a conflist has at least one entry"
+            self._kept.put(Kept(attachment, result), self.conflist.text)
+        except BaseException as error:
+            self._undo(attachment, error)
             raise
-        assert result is not None
-        self._remember(attachment, result)
         return result
 
     def check(self, attachment: Attachment) -> None:
-        """Run CHECK through the chain, unless the conflist disables it."""
+        """Run CHECK through the chain; does nothing where the conflist disables it."""
+        _check(attachment)
+        self._needs("CHECK", "0.4.0")
         if self.conflist.disable_check:
             return
-        cached = self._recall(attachment)
-        if cached is None:
-            msg = f"nothing is cached for container {attachment.container_id}"
-            raise CniError(3, msg, "unknown-container: add it first")
+        kept = self._kept.get(attachment.container_id, attachment.ifname)
+        if kept is None:
+            msg = f"nothing is known of {attachment.container_id} {attachment.ifname}"
+            raise CniError(UNKNOWN_CONTAINER, msg, "run ADD first")
+        attachment, prev = self._completed(attachment, kept)
         for index in range(len(self.conflist.plugins)):
-            config = self._config(index, attachment, cached)
-            self._run("CHECK", index, config, attachment)
+            self._run_for(attachment, "CHECK", index, prev)
 
     def delete(self, attachment: Attachment) -> None:
-        """Run DEL through the chain, last plugin first."""
-        self._delete_all(attachment, self._recall(attachment), quiet=False)
-        self._file(attachment).unlink(missing_ok=True)
+        """Run DEL through the chain, last entry first; stops where one refuses."""
+        _check(attachment)
+        try:
+            kept = self._kept.get(attachment.container_id, attachment.ifname)
+        except CniError:
+            kept = None  # a DEL must do without the result where it is lost
+        prev: Result | None = None
+        if kept is not None:
+            attachment, prev = self._completed(attachment, kept)
+        if not at_least(self.conflist.cni_version, "0.4.0"):
+            prev = None
+        for index in reversed(range(len(self.conflist.plugins))):
+            self._run_for(attachment, "DEL", index, prev)
+        self._kept.drop(attachment.container_id, attachment.ifname)
 
-    def collect(self, valid: Sequence[tuple[str, str]]) -> None:
-        """Run GC: attachments of this network that are not ``valid`` may go.
+    def gc(self, valid: Iterable[tuple[str, str]] | None = None) -> None:
+        """Run GC: entries may remove what belongs to no attachment that is ``valid``.
 
-        Raises CniError (code 1) when the conflist's version has no GC.
+        These are pairs of container id and interface; by default all that were added
+        with this cache and not deleted.  Every entry is asked; the first refusal is
+        raised at the end.  Needs CNI 1.1.0.
         """
         self._needs("GC", "1.1.0")
+        if self.conflist.disable_gc:
+            return
+        if valid is None:
+            ours = (kept.attachment for kept in self._kept.all())
+            valid = ((one.container_id, one.ifname) for one in ours)
+        attachments = tuple(valid)
+        refusals: list[CniError] = []
         for index in range(len(self.conflist.plugins)):
-            config = entry_config(self.conflist, index, attachments=valid)
-            self._run("GC", index, config, None)
+            config = entry_config(self.conflist, index, attachments=attachments)
+            try:
+                self._run("GC", index, config)
+            except CniError as error:
+                refusals.append(error)
+        if refusals:
+            _raise_first(refusals)
 
     def status(self) -> None:
-        """Run STATUS through the chain. Raises CniError when no ADD can succeed."""
+        """Run STATUS through the chain: an error means that no ADD can succeed.
+
+        Needs CNI 1.1.0.
+        """
         self._needs("STATUS", "1.1.0")
         for index in range(len(self.conflist.plugins)):
-            self._run("STATUS", index, entry_config(self.conflist, index), None)
+            self._run("STATUS", index, entry_config(self.conflist, index))
 
-    def known(self) -> tuple[tuple[str, str], ...]:
-        """The attachments of this network that are cached: container id and ifname."""
-        found = sorted(self.cache.glob(f"{self.conflist.name}-*.json"))
-        pairs = [json.loads(path.read_text()) for path in found]
-        return tuple((one["containerID"], one["ifname"]) for one in pairs)
+    # -- a chain -----------------------------------------------------------------------
 
-    # -- one executable ----------------------------------------------------------------
+    @property
+    def _kept(self) -> Cache:
+        return Cache(self.cache, self.conflist.name)
 
-    def _config(
-        self, index: int, attachment: Attachment, result: Mapping[str, Any] | None
-    ) -> bytes:
-        return entry_config(
-            self.conflist,
-            index,
-            prev_result=result,
-            runtime_config=attachment.capabilities,
-        )
-
-    def _delete_all(
-        self, attachment: Attachment, result: Result | None, *, quiet: bool
-    ) -> None:
+    def _undo(self, attachment: Attachment, why: BaseException) -> None:
+        """Run DEL through the chain after a failed ADD, as far as it goes."""
         for index in reversed(range(len(self.conflist.plugins))):
-            config = self._config(index, attachment, result)
             try:
-                self._run("DEL", index, config, attachment)
-            except CniError:
-                if not quiet:
-                    raise
+                self._run_for(attachment, "DEL", index, None)
+            except CniError as error:
+                kind = self.conflist.plugins[index]["type"]
+                why.add_note(f"{kind} refused the DEL that followed: {error}")
 
-    def _run(
-        self, command: str, index: int, config: bytes, attachment: Attachment | None
-    ) -> Result:
-        kind = str(self.conflist.plugins[index]["type"])
-        done = subprocess.run(
-            [str(self._find(kind))],
-            input=config,
-            env=self._environ(command, attachment),
-            capture_output=True,
-            timeout=PATIENCE,
-            check=False,
+    def _completed(
+        self, attachment: Attachment, kept: Kept
+    ) -> tuple[Attachment, Result]:
+        """Add what the ADD was given where the caller does not say, and its result."""
+        complete = evolve(
+            attachment,
+            args=attachment.args or kept.attachment.args,
+            capabilities=attachment.capabilities or kept.attachment.capabilities,
         )
-        if done.returncode:
-            raise _failure(kind, command, done)
-        if command != "ADD":
-            return {}
-        try:
-            return dict(json.loads(done.stdout))
-        except (ValueError, TypeError) as error:
-            msg = f"{kind} printed no result on ADD"
-            raise CniError(6, msg, f"bad-json: {done.stdout[:200]!r}") from error
-
-    def _find(self, kind: str) -> Path:
-        for folder in self.path:
-            if (folder / kind).is_file():
-                return folder / kind
-        folders = ", ".join(map(str, self.path))
-        msg = f"no executable {kind!r} in {folders}"
-        raise CniError(5, msg, "read-failed: install it, or name its folder by --path")
-
-    def _environ(self, command: str, attachment: Attachment | None) -> dict[str, str]:
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("CNI_")}
-        environ |= {
-            "CNI_COMMAND": command,
-            "CNI_PATH": os.pathsep.join(map(str, self.path)),
-        }
-        if attachment is not None:
-            environ |= {
-                "CNI_CONTAINERID": attachment.container_id,
-                "CNI_NETNS": attachment.netns,
-                "CNI_IFNAME": attachment.ifname,
-                "CNI_ARGS": ";".join(f"{k}={v}" for k, v in attachment.args.items()),
-            }
-        return environ
-
-    # -- the cache ---------------------------------------------------------------------
+        return complete, self._in_our_version(kept.result, "the cached result")
 
     def _needs(self, command: str, version: str) -> None:
         if not at_least(self.conflist.cni_version, version):
-            msg = f"cniVersion {self.conflist.cni_version} has no {command}"
-            raise CniError(1, msg, f"unsupported-version: {version} and newer have it")
+            msg = f"{command} needs CNI {version} or newer"
+            remedy = f"the conflist's cniVersion is {self.conflist.cni_version}"
+            raise CniError(INCOMPATIBLE_VERSION, msg, remedy)
 
-    def _file(self, attachment: Attachment) -> Path:
-        name = (
-            f"{self.conflist.name}-{attachment.container_id}-{attachment.ifname}.json"
+    def _result(self, index: int, output: bytes) -> Result:
+        what = f"{self.conflist.plugins[index]['type']}'s result"
+        return self._in_our_version(decode(output, what), what)
+
+    def _in_our_version(self, result: Mapping[str, Any], what: str) -> Result:
+        wanted = self.conflist.cni_version
+        ours = from_version(result, result.get("cniVersion") or wanted, what)
+        return to_version(ours, wanted)
+
+    # -- one executable ----------------------------------------------------------------
+
+    def _run_for(
+        self, attachment: Attachment, command: str, index: int, prev: Result | None
+    ) -> bytes:
+        config = entry_config(
+            self.conflist,
+            index,
+            prev_result=prev,
+            runtime_config=attachment.capabilities,
         )
-        return self.cache / name.replace("/", "_")
+        return self._run(command, index, config, _variables(attachment))
 
-    def _remember(self, attachment: Attachment, result: Result) -> None:
-        self.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        target = self._file(attachment)
-        temporary = target.with_name(f".{target.name}")
-        record = {
-            "containerID": attachment.container_id,
-            "ifname": attachment.ifname,
-            "result": result,
-        }
-        temporary.write_text(json.dumps(record))
-        temporary.rename(target)
-
-    def _recall(self, attachment: Attachment) -> Result | None:
+    def _run(
+        self,
+        command: str,
+        index: int,
+        config: bytes,
+        variables: Mapping[str, str] | None = None,
+    ) -> bytes:
+        kind: str = self.conflist.plugins[index]["type"]
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("CNI_")}
+        environ |= variables or {}
+        environ["CNI_COMMAND"] = command
+        environ["CNI_PATH"] = os.pathsep.join(map(str, self.path))
         try:
-            record = json.loads(self._file(attachment).read_text())
-        except FileNotFoundError:
-            return None
-        result: Result = record["result"]
-        return result
+            done = subprocess.run(
+                [self._find(kind)],
+                input=config,
+                env=environ,
+                capture_output=True,
+                timeout=self.patience,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            msg = f"{command} was not done after {self.patience:g} s"
+            raise EntryError(kind, TRY_AGAIN, msg) from error
+        except OSError as error:
+            msg = f"{kind} cannot be run: {error.strerror}"
+            raise EntryError(kind, IO_FAILURE, msg) from error
+        if done.returncode:
+            raise _refusal(kind, command, done)
+        return done.stdout
+
+    def _find(self, kind: str) -> Path:
+        for folder in self.path:
+            if os.access(folder / kind, os.X_OK) and (folder / kind).is_file():
+                return folder / kind
+        folders = ":".join(map(str, self.path))
+        msg = f"there is no executable {kind!r} in {folders}"
+        raise EntryError(kind, INVALID_CONFIG, msg, "install it, or correct the path")
 
 
-def _failure(
+def _check(attachment: Attachment) -> None:
+    check_container_id(attachment.container_id)
+    check_ifname(attachment.ifname)
+    for key, value in attachment.args.items():
+        if not key or "=" in key or ";" in key + value:
+            msg = f"CNI_ARGS cannot hold {key}={value}"
+            raise CniError(INVALID_VARIABLE, msg)
+
+
+def _variables(attachment: Attachment) -> dict[str, str]:
+    return {
+        "CNI_CONTAINERID": attachment.container_id,
+        "CNI_NETNS": attachment.netns,
+        "CNI_IFNAME": attachment.ifname,
+        "CNI_ARGS": ";".join(f"{k}={v}" for k, v in attachment.args.items()),
+    }
+
+
+def _refusal(
     kind: str, command: str, done: subprocess.CompletedProcess[bytes]
-) -> CniError:
-    """Read an executable's error; one that printed none is quoted."""
+) -> EntryError:
+    """Read an executable's error; where it printed none, its last words serve."""
     try:
-        said = json.loads(done.stdout)
-        return CniError(said["code"], said["msg"], said.get("details", ""))
-    except (ValueError, TypeError, KeyError):
+        said = decode(done.stdout, "the error")
+        code, msg = int(said["code"]), str(said["msg"])
+        return EntryError(kind, code, msg, str(said.get("details") or ""))
+    except (CniError, KeyError, TypeError, ValueError):
         words = (done.stderr or done.stdout).decode(errors="replace").strip()
         msg = f"{kind} failed on {command} with exit status {done.returncode}"
-        return CniError(999, msg, words)
+        return EntryError(kind, INTERNAL, msg, words[-1000:])
+
+
+def _raise_first(refusals: Sequence[CniError]) -> None:
+    first, *others = refusals
+    for other in others:
+        first.add_note(str(other))
+    raise first

@@ -474,7 +474,7 @@ def test_run_by_hand_it_says_so_and_reads_nothing(script: Path) -> None:
     with here, there:
         done = subprocess.run(
             [sys.executable, "-IS", str(script)],
-            stdin=there,
+            stdin=there.fileno(),
             env={},
             capture_output=True,
             timeout=LIMIT,
