@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -185,6 +186,20 @@ def test_public_addresses_are_told_of_all_together(
     }
     cloud.terminate(node.instance_id)
     assert witness.last("public_ip") == {}
+
+
+def test_a_stopped_instance_has_no_public_address(
+    ec2: Any, node: NodeFacts, witness: Witness
+) -> None:
+    ec2.stop_instances(InstanceIds=[node.instance_id])
+    stopped = witness.last("public_ip")
+
+    ec2.start_instances(InstanceIds=[node.instance_id])
+
+    assert stopped == {}
+    assert witness.last("public_ip") == {
+        node.address: IPv4Address("198.51.100.11"),
+    }
 
 
 def test_a_terminated_instance_is_told_of_with_its_enis(
@@ -447,7 +462,8 @@ def test_clouds_of_one_process_know_nothing_of_each_other(
 
 
 _ALONE = """
-import socket
+import socket, warnings
+warnings.simplefilter("error")
 from eniplug.lab.cloud import Cloud
 with Cloud() as cloud:
     cloud.create_vpc()
@@ -459,8 +475,11 @@ with Cloud() as cloud:
 
 
 def test_the_cloud_runs_with_every_warning_an_error() -> None:
+    alone = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE")}
+
     done = subprocess.run(
-        (sys.executable, "-W", "error", "-c", _ALONE),
+        (sys.executable, "-c", _ALONE),
+        env=alone,
         capture_output=True,
         text=True,
         timeout=60,

@@ -451,6 +451,15 @@ def test_an_unknown_eni_or_instance_is_refused(
         )
 
 
+def test_nothing_is_attached_to_a_terminated_instance(
+    ec2: Any, node: NodeFacts, subnet: str
+) -> None:
+    ec2.terminate_instances(InstanceIds=[node.instance_id])
+
+    with refused("IncorrectInstanceState"):
+        attach(ec2, create_id(ec2, subnet), node)
+
+
 def test_a_detached_eni_is_available_and_can_be_deleted(
     ec2: Any, node: NodeFacts, subnet: str
 ) -> None:
@@ -753,6 +762,18 @@ def test_enis_come_in_pages(ec2: Any, subnet: str) -> None:
     assert {eni for page in pages for eni in page} == made
 
 
+def test_a_page_that_there_is_not_is_refused(ec2: Any, vpc: VpcFacts) -> None:
+    with refused("InvalidParameterValue"):
+        ec2.describe_network_interfaces(NextToken="x")
+
+
+def test_an_unknown_attribute_is_refused(ec2: Any, subnet: str) -> None:
+    with refused("InvalidParameterValue"):
+        ec2.describe_network_interface_attribute(
+            NetworkInterfaceId=create_id(ec2, subnet), Attribute="nonsense"
+        )
+
+
 def test_an_unknown_eni_is_not_found(ec2: Any, vpc: VpcFacts) -> None:
     with refused("InvalidNetworkInterfaceID.NotFound"):
         describe(ec2, NO_ENI)
@@ -845,6 +866,18 @@ def test_elastic_addresses_count_down_and_move(
     assert told["AllocationId"] == elastic["AllocationId"]
     ec2.disassociate_address(AssociationId=told["AssociationId"])
     assert "Association" not in describe(ec2, eni)
+
+
+def test_an_elastic_address_outlives_its_eni(ec2: Any, subnet: str) -> None:
+    elastic = ec2.allocate_address(Domain="vpc")
+    eni = create_id(ec2, subnet)
+    ec2.associate_address(AllocationId=elastic["AllocationId"], NetworkInterfaceId=eni)
+
+    ec2.delete_network_interface(NetworkInterfaceId=eni)
+
+    (told,) = ec2.describe_addresses()["Addresses"]
+    assert told["PublicIp"] == elastic["PublicIp"]
+    assert not told.get("NetworkInterfaceId")
 
 
 def test_an_action_that_there_is_not_is_refused(ec2: Any, vpc: VpcFacts) -> None:
