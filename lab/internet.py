@@ -82,7 +82,10 @@ class Internet:
     def __init__(self, names: Names, fabric: Fabric) -> None:
         netns.create(names.internet)
         self._inside = netns.Inside(names.internet)
-        self._inside.call(netns.write, {"ipv4/ip_forward": 0, "ipv4/icmp_ratelimit": 0})
+        settings = {"ipv4/ip_forward": 0, "ipv4/icmp_ratelimit": 0}
+        if six():
+            settings |= {"ipv6/conf/default/accept_dad": 0}
+        self._inside.call(netns.write, settings)
         peer = f"type veth peer name net0 mtu {MTU} netns {names.internet}"
         fabric.inside.call(tools.ip, [f"link add igw mtu {MTU} {peer}"])
         self._inside.call(tools.ip, _host())

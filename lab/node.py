@@ -17,6 +17,7 @@ from pathlib import Path
 from eniplug.lab import leash, mounts, netns, tools
 from eniplug.lab.errors import LabError
 from eniplug.lab.fabric import EC2, GATEWAY6
+from eniplug.lab.sweep import end_processes
 
 BIN = Path("/opt/cni/bin")
 CONFLISTS = Path("/etc/cni/net.d")
@@ -152,8 +153,9 @@ class Node:
                 agent.wait(STOP_WITHIN)
 
     def close(self) -> None:
-        """End the agent and give up the namespaces, which end with their last user."""
+        """End all that runs here; the namespaces end with their last user."""
         self.signal(signal.SIGKILL)
+        end_processes(self.namespace)
         self.inside.close()
         os.close(self.view)
 

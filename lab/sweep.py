@@ -80,7 +80,7 @@ def sweep(names: Names) -> list[str]:
     and nothing else is touched.
     """
     spaces = [space for space in netns.names() if names.owns(space)]
-    ended = [f"process {pid}" for space in spaces for pid in _end(space)]
+    ended = [f"process {pid}" for space in spaces for pid in end_processes(space)]
     for space in spaces:
         netns.remove(space)
     for path in names.run.iterdir():
@@ -99,16 +99,20 @@ def processes(space: str) -> Iterator[tuple[int, int]]:
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
-        with suppress(ProcessLookupError):
+        try:
             fd = os.pidfd_open(int(entry.name))
+        except OSError:  # it ended meanwhile
+            continue
+        try:
             # Looked at after the descriptor was made: it cannot be another process.
             if netns.inode(entry / "ns/net") == wanted:
                 yield int(entry.name), fd
+        finally:
             os.close(fd)
 
 
-def _end(space: str) -> list[int]:
-    """Kill every process in a namespace and wait for its end."""
+def end_processes(space: str) -> list[int]:
+    """Kill every process in a namespace and wait for its end; return their ids."""
     ended: list[int] = []
     deadline = time.monotonic() + _GONE_WITHIN
     for pid, fd in processes(space):

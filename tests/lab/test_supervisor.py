@@ -6,6 +6,8 @@ import select
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -256,6 +258,44 @@ def test_a_killed_agent_is_started_again() -> None:
 
     assert killed == {"pid": None, "condition": "killed by signal 9"}
     assert started["condition"] == "running"
+
+
+BUSY = """
+import json, pathlib, socket
+sock = socket.socket(socket.AF_UNIX)
+sock.bind("/run/eniplug/agent.sock")
+sock.listen()
+entry = {"type": "eniplug", "plugins": ["secondary-ip"]}
+conflist = {"cniVersion": "1.0.0", "name": "vpc", "plugins": [entry]}
+path = pathlib.Path("/etc/cni/net.d/10-eniplug.conflist")
+path.write_text(json.dumps(conflist))
+path.chmod(0o644)
+callers = []
+while True:
+    callers.append(sock.accept())
+"""
+"""Takes every request and answers none."""
+
+
+def test_a_lab_goes_down_at_once_while_a_pod_waits_for_its_address() -> None:
+    launch.up(plan(nodes=1, agent=(sys.executable, "-c", BUSY)), silent)
+    waiting = threading.Thread(target=ignore_end)
+    waiting.start()
+    while len(list(processes(NAMES.node(1)))) < 2:
+        assert waiting.is_alive()
+
+    began = time.monotonic()
+    launch.down(NAMES)
+    took = time.monotonic() - began
+    waiting.join()
+
+    assert took < 5
+    assert traces() == NOTHING
+
+
+def ignore_end() -> None:
+    with suppress(LabError, OSError):
+        ask(NAMES, "pod-add", pods=["web"])
 
 
 def test_faults_are_added_and_cleared() -> None:
