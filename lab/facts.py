@@ -118,7 +118,10 @@ class Listener(Protocol):
         ...
 
     def instance_gone(self, node: NodeFacts) -> None:
-        """Give up a terminated instance, with the ENIs that it had last."""
+        """Give up an instance with the ENIs that it had last, quietly if it is gone.
+
+        It was terminated, or `instance` failed for it.
+        """
         ...
 
     def attached(self, eni: EniFacts) -> None:
