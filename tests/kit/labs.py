@@ -1,0 +1,165 @@
+"""A lab, driven as a user and a container runtime drive it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from eniplug.lab import launch
+from eniplug.lab.control import ask
+from eniplug.lab.names import Names
+from eniplug.lab.plan import Plan
+
+EXECUTABLE = "/opt/cni/bin/eniplug"
+LOOKS = (
+    "ip -br link",
+    "ip route show table all",
+    "ip rule",
+    "ip neigh show nud permanent",
+    "nft -s list ruleset",
+)
+
+
+@frozen
+class Answer:
+    """What an executable answered."""
+
+    status: int
+    said: Any
+    stderr: str = ""
+
+
+@frozen
+class LabHand:
+    """One running lab."""
+
+    names: Names
+
+    def run(
+        self, *words: str, stdin: bytes = b"", check: bool = True
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run ``eniplug lab ...``."""
+        done = subprocess.run(
+            [sys.executable, "-m", "eniplug.core.cli", "lab", *words],
+            env={**os.environ, "ENIPLUG_LAB": self.names.lab},
+            input=stdin,
+            capture_output=True,
+            timeout=60,
+        )
+        assert not check or done.returncode == 0, (words, done)
+        return done
+
+    def inside(self, where: str, *command: str) -> str:
+        """Run a command in a pod or node; returns what it printed."""
+        return self.run("exec", where, "--", *command).stdout.decode()
+
+    def status(self) -> dict[str, Any]:
+        """What `lab status --json` says."""
+        return dict(ask(self.names, "status"))
+
+    def add(self, *pods: str, node: int = 1) -> dict[str, str]:
+        """Add pods; returns their addresses by name."""
+        answers = ask(self.names, "pod-add", pods=pods, node=node)
+        assert not [a for a in answers if "error" in a], answers
+        return {
+            a["name"]: a["result"]["ips"][0]["address"].partition("/")[0]
+            for a in answers
+        }
+
+    def remove(self, *pods: str) -> None:
+        """Remove pods."""
+        answers = ask(self.names, "pod-rm", pods=pods)
+        assert not [a for a in answers if "error" in a], answers
+
+    def call(
+        self,
+        command: str,
+        config: bytes | Mapping[str, Any],
+        *,
+        node: int = 1,
+        **variables: str,
+    ) -> Answer:
+        """Run the executable on a node, as a runtime does; None unsets a variable."""
+        environ = {"CNI_COMMAND": command, "CNI_PATH": "/opt/cni/bin", **variables}
+        pairs = [f"{key}={value}" for key, value in environ.items()]
+        text = config if isinstance(config, bytes) else json.dumps(config).encode()
+        words = ("exec", f"node{node}", "--", "env", "-i", *pairs, EXECUTABLE)
+        done = self.run(*words, stdin=text, check=False)
+        said = json.loads(done.stdout) if done.stdout.strip() else None
+        return Answer(done.returncode, said, done.stderr.decode())
+
+    def picture(self, node: int = 1) -> list[str]:
+        """A node's links, routes, rules, neighbours and nft state, as lines."""
+        looks = "; ".join(LOOKS)
+        lines = self.inside(f"node{node}", "sh", "-c", looks).splitlines()
+        # What the kernel adds by itself, some of it seconds after a link comes up.
+        return [line for line in lines if "proto kernel" not in line]
+
+    def settles_to(self, before: list[str], within: float = 10.0) -> bool:
+        """Wait until a node looks as before; dead links are reaped after a second."""
+        end = time.monotonic() + within
+        while self.picture() != before:
+            if time.monotonic() > end:
+                return False
+        return True
+
+    def log(self, node: int = 1) -> str:
+        """The log of a node's agent."""
+        return self.run("agent", "log", str(node)).stdout.decode()
+
+
+@contextmanager
+def a_lab(
+    name: str,
+    *,
+    conflist: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> Iterator[LabHand]:
+    """Bring a lab up, and down whatever happens; fields are those of `Plan`."""
+    names = Names(f"{name}-{secrets.token_hex(2)}")
+    text = None if conflist is None else json.dumps(conflist)
+    try:
+        launch.up(Plan(lab=names.lab, conflist=text, **fields), lambda _: None)
+        yield LabHand(names)
+    finally:
+        launch.down(names)
+
+
+def entry(*plugins: Any, version: str = "1.0.0", **fields: Any) -> dict[str, Any]:
+    """One entry of type eniplug, as a runtime hands it to the executable."""
+    return {
+        "cniVersion": version,
+        "name": "vpc",
+        "type": "eniplug",
+        "plugins": list(plugins),
+        **fields,
+    }
+
+
+def conflist(*entries: Mapping[str, Any], version: str = "1.0.0") -> dict[str, Any]:
+    """A conflist of these entries."""
+    return {"cniVersion": version, "name": "vpc", "plugins": list(entries)}
+
+
+def install_plugins(
+    folder: Path, package: str, points: Mapping[str, str], code: str
+) -> None:
+    """Lay out an installed distribution with plugins in ``folder``, as pip would."""
+    module = package.replace("-", "_")
+    (folder / f"{module}.py").write_text(code)
+    info = folder / f"{module}-1.0.dist-info"
+    info.mkdir()
+    head = f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n"
+    (info / "METADATA").write_text(head)
+    lines = "".join(f"{name} = {module}:{what}\n" for name, what in points.items())
+    (info / "entry_points.txt").write_text(f"[eniplug.plugins]\n{lines}")
