@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import boto3
 import pytest
 from botocore.config import Config
-from mypy_boto3_ec2.client import EC2Client
 
 from eniplug.lab.cloud import Cloud, VpcFacts
 from eniplug.lab.facts import NodeFacts
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.client import EC2Client
 
 CONFIG = Config(retries={"total_max_attempts": 1}, proxies={})
 
@@ -73,7 +75,7 @@ def port() -> Iterator[socket.socket]:
 def client(port: socket.socket) -> Iterator[EC2Client]:
     """boto3's client, which takes longer to make than a cloud."""
     client = cast(
-        EC2Client,
+        "EC2Client",
         boto3.client(
             "ec2",
             endpoint_url=f"http://127.0.0.1:{port.getsockname()[1]}",
