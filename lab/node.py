@@ -137,7 +137,7 @@ class Node:
 
     def _fail(self, what: str) -> None:
         lines = self.log.read_text(errors="replace").splitlines()[-_TAIL:]
-        raise LabError("\n".join((what, *lines)), "the end of its log is above")
+        raise LabError("\n".join((what, *lines)))
 
     def signal(self, number: int, within: float = STOP_WITHIN) -> None:
         """Send the agent a signal; wait for its end, and kill it if it takes long."""
