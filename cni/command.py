@@ -88,45 +88,40 @@ _RUNTIME = (
 )
 
 
-def _attachment_options(*, netns_required: bool) -> tuple[Any, ...]:
-    return (
-        click.option(
-            "--netns",
-            default=None if netns_required else "",
-            required=netns_required,
-            metavar="PATH",
-            help="The container's network namespace (CNI_NETNS).",
-        ),
-        click.option(
-            "--id",
-            "container_id",
-            required=True,
-            metavar="ID",
-            help="The container's id (CNI_CONTAINERID).",
-        ),
-        click.option(
-            "--ifname",
-            default="eth0",
-            metavar="NAME",
-            show_default=True,
-            help="The interface's name in the container (CNI_IFNAME).",
-        ),
-        click.option(
-            "--args",
-            multiple=True,
-            metavar="K=V",
-            callback=_pairs,
-            help="One pair of CNI_ARGS; may be repeated.",
-        ),
-        click.option(
-            "--capability",
-            "capabilities",
-            multiple=True,
-            metavar="NAME=JSON",
-            callback=_capabilities,
-            help="A value for the entries with that capability; may be repeated.",
-        ),
-    )
+_NETNS = "The container's network namespace (CNI_NETNS)."
+_NEEDS_NETNS = click.option("--netns", required=True, metavar="PATH", help=_NETNS)
+_TAKES_NETNS = click.option("--netns", default="", metavar="PATH", help=_NETNS)
+_ATTACHMENT = (
+    click.option(
+        "--id",
+        "container_id",
+        required=True,
+        metavar="ID",
+        help="The container's id (CNI_CONTAINERID).",
+    ),
+    click.option(
+        "--ifname",
+        default="eth0",
+        metavar="NAME",
+        show_default=True,
+        help="The interface's name in the container (CNI_IFNAME).",
+    ),
+    click.option(
+        "--args",
+        multiple=True,
+        metavar="K=V",
+        callback=_pairs,
+        help="One pair of CNI_ARGS; may be repeated.",
+    ),
+    click.option(
+        "--capability",
+        "capabilities",
+        multiple=True,
+        metavar="NAME=JSON",
+        callback=_capabilities,
+        help="A value for the entries with that capability; may be repeated.",
+    ),
+)
 
 
 def _runs(*options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -161,7 +156,7 @@ def _report(error: CniError, version: str) -> None:
 
 
 @command.command()
-@_runs(*_attachment_options(netns_required=True))
+@_runs(_NEEDS_NETNS, *_ATTACHMENT)
 def add(runtime: Runtime, **given: Any) -> None:
     """Attach a container; print the result.
 
@@ -171,7 +166,7 @@ def add(runtime: Runtime, **given: Any) -> None:
 
 
 @command.command("del")
-@_runs(*_attachment_options(netns_required=False))
+@_runs(_TAKES_NETNS, *_ATTACHMENT)
 def delete(runtime: Runtime, **given: Any) -> None:
     """Detach a container; quiet when there is nothing to detach.
 
@@ -181,7 +176,7 @@ def delete(runtime: Runtime, **given: Any) -> None:
 
 
 @command.command()
-@_runs(*_attachment_options(netns_required=True))
+@_runs(_NEEDS_NETNS, *_ATTACHMENT)
 def check(runtime: Runtime, **given: Any) -> None:
     """Ask every entry whether all is as it was left (CNI 0.4.0)."""
     runtime.check(Attachment(**given))

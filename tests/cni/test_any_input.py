@@ -98,8 +98,9 @@ def passes_on(value: Any) -> None:
     assert json.loads(text) == value
 
 
-def answers(error: CniError) -> None:
-    """Hold an error to having an answer that a runtime can read."""
+def answers(error: CniError, code: int | None = None) -> None:
+    """Hold an error to having an answer that a runtime can read, and perhaps a code."""
+    assert code in {None, error.code}
     answer = json.loads(error_json("1.0.0", error.code, error.message, error.details))
     assert isinstance(answer["code"], int)
     assert answer["msg"]
@@ -168,8 +169,7 @@ def test_any_environment_is_a_call_or_an_error(environ: dict[str, str]) -> None:
     try:
         found = parse_call(environ)
     except CniError as error:
-        assert error.code == 4
-        answers(error)
+        answers(error, 4)
         return
 
     for text in (found.container_id, found.netns, found.ifname, found.path):
@@ -206,7 +206,6 @@ def test_any_depth_is_a_value_or_an_error(
     try:
         found = parse(data)
     except CniError as error:
-        assert error.code == 6
-        assert "nested too deeply" in error.message
+        answers(error, 6)
     else:
         json.dumps(list(found.plugins))
