@@ -12,7 +12,7 @@ from pathlib import Path
 from attrs import define, field
 from pyroute2 import netns
 
-PREFIX = "et-"
+PREFIX = f"et-{os.getpid()}-"
 FOLDER = Path("/run/netns")
 
 

@@ -1,0 +1,53 @@
+"""Tests that need root: without it they fail, and with it they leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+LEAVES_WITHIN = 5.0
+
+OURS = re.compile(rf"lf-.+|.+-{os.getpid()}(-.+)?")
+"""Names that the tests of this process give: the lab's own tests begin with lf-,
+all others hold the process's number.  Other runs on this machine are none of ours.
+"""
+
+
+def rooted(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in ("root", "lab", "smoke"))
+
+
+def traces() -> set[Path]:
+    """The network namespaces and the labs' folders that our tests made."""
+    spaces = Path("/run/netns").glob("*")
+    labs = Path("/run").glob("*-lab")
+    return {path for path in (*spaces, *labs) if OURS.fullmatch(path.name)}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # Not skipped: a run that left half of the tests out would look green.
+    if rooted(item) and os.geteuid():
+        pytest.fail("this test makes network namespaces: run it as root", pytrace=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the last test of a module that leaves namespaces or labs behind."""
+    before = traces()
+
+    yield
+
+    items = [item for item in request.session.items if item.path == request.path]
+    if not any(rooted(item) for item in items):
+        return
+    deadline = time.monotonic() + LEAVES_WITHIN
+    while left := traces() - before:
+        if time.monotonic() > deadline:
+            pytest.fail(f"left behind: {', '.join(sorted(map(str, left)))}")
+        time.sleep(0.05)
