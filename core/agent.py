@@ -23,16 +23,18 @@ from attrs import frozen
 
 from eniplug.cni.conflist import Conflist, load_conflist
 from eniplug.cni.errors import CniError
+from eniplug.core import rebuild
 from eniplug.core.attach import Attachments
 from eniplug.core.chains import Chains, own_chains, usable
 from eniplug.core.cloud import CloudWorker
 from eniplug.core.discover import Facts, discover, eni_of
-from eniplug.core.ec2 import Ec2, EniFacts
+from eniplug.core.ec2 import Ec2
 from eniplug.core.host import AgentHost, Bounds
 from eniplug.core.imds import Imds
 from eniplug.core.install import install_conflist
 from eniplug.core.kernel import Kernel
 from eniplug.core.kernel.reaper import Reaper
+from eniplug.core.kernel.survey import survey
 from eniplug.core.log import configure
 from eniplug.core.manager import Catalogue
 from eniplug.core.node import NodeScope
@@ -43,7 +45,7 @@ from eniplug.core.settings import Settings
 from eniplug.core.state import State
 from eniplug.core.store import Store, set_aside
 from eniplug.core.tombstones import Tombstones
-from eniplug.hooks import Eni, Node
+from eniplug.hooks import Eni, Ip, Node
 from eniplug.hooks.errors import CancelledError, ConfigError, EniplugError, KernelError
 
 log = structlog.get_logger()
@@ -112,11 +114,13 @@ class Agent:
             manage_untagged=self._settings.manage_untagged_eni,
             stop=self._stop,
         )
+        if self._options.rebuild:
+            self._rebuild(store, facts)
         work = Event()
         pool = AddressPool(self._settings.ip_cooldown_period, time.monotonic)
         state = State(store, pool, work.set)
-        found = self._found_enis(facts, state)
-        node = self._node(facts, [eni for eni, _ in found])
+        enis = self._found_enis(facts, state)
+        node = self._node(facts, enis)
         scope = NodeScope(node, self._own, self._kernel, state)
         reaper = Reaper(self._kernel.reap)
         attachments = Attachments(
@@ -129,8 +133,9 @@ class Agent:
         )
         attachments.recover()
         scope.settle()
-        for eni, told in found:
-            state.add_eni(eni, facts.limits.eni_capacity, told.secondary)
+        for eni in enis:
+            # Addresses follow when IMDS agrees with EC2 on them: the worker's business.
+            state.add_eni(eni, facts.limits.eni_capacity, ())
         host = self._host(facts, state, scope)
         worker = CloudWorker(cloud, metadata, host, facts, self._settings, work)
         tombstones = Tombstones(self._options.run_dir / "tombstones", attachments.bury)
@@ -162,35 +167,42 @@ class Agent:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._options.rebuild:
             set_aside(path)
-        store = Store(path)
-        if store.fresh and not self._options.rebuild:
+        elif not path.exists():
             with self._kernel.lock:
-                links = self._kernel.links()
-            lost = [
-                name for name, link in links.items() if link.alias[:10] == "eniplug/1 "
-            ]
+                lost = rebuild.ours(self._kernel.links())
             if lost:
-                store.close()
-                path.unlink()
-                msg = f"{path} is lost, and {len(lost)} pods of it run here"
-                raise ConfigError(
-                    msg, f"delete these pods, or {path}'s backup comes back"
-                )
-        return store
+                msg = f"{path} is lost, and {len(lost)} of its pods run on this node"
+                raise ConfigError(msg, "start the agent once with --rebuild")
+        return Store(path)
 
-    def _found_enis(self, facts: Facts, state: State) -> Sequence[tuple[Eni, EniFacts]]:
+    def _rebuild(self, store: Store, facts: Facts) -> None:
+        """Fill a new store with the pods that run on the node."""
+        with self._kernel.lock:
+            links = self._kernel.links()
+        by_mac = {link.mac: name for name, link in links.items()}
+
+        def eni_of_address(address: Ip) -> Eni | None:
+            for found in facts.managed:
+                if address in found.secondary and found.mac in by_mac:
+                    return eni_of(found, by_mac[found.mac], mark=1)
+            return None
+
+        for part in rebuild.parts_of(links, survey(), eni_of_address):
+            store.update(store.begin(part))
+
+    def _found_enis(self, facts: Facts, state: State) -> Sequence[Eni]:
         """The managed ENIs that have a link on the node, the primary first."""
         with self._kernel.lock:
             links = {link.mac: name for name, link in self._kernel.links().items()}
-        enis: list[tuple[Eni, EniFacts]] = []
+        enis: list[Eni] = []
         for found in facts.managed:
             link = links.get(found.mac)
             if link is None:
                 log.warning("no link has this ENI's MAC", eni=found.id, mac=found.mac)
                 continue
             mark = state.mark_for(found.id, primary=found.primary)
-            enis.append((eni_of(found, link, mark), found))
-        if not enis or not enis[0][0].primary:
+            enis.append(eni_of(found, link, mark))
+        if not enis or not enis[0].primary:
             msg = f"no link has the primary ENI's MAC address {facts.primary.mac}"
             raise KernelError(msg, "run the agent in the host's network namespace")
         return enis
@@ -227,11 +239,11 @@ class Agent:
         )
 
     def _await_addresses(self, state: State) -> None:
-        """Wait for a first address, as long as there is hope, but not for ever."""
+        """Wait for a new node's first address, while there is hope; not for ever."""
         end = time.monotonic() + FIRST_ADDRESSES
         while time.monotonic() < end and not self._stop.wait(0.01):
             counts = state.counts()
-            if counts.idle or counts.cooling or state.why_blocked() is not None:
+            if counts.total or state.why_blocked() is not None:
                 return
 
     # -- between start and stop --------------------------------------------------------
@@ -283,7 +295,9 @@ class Agent:
     help="On GC, remove unlisted pods at once, also where their link still exists.",
 )
 @click.option(
-    "--rebuild", is_flag=True, help="Set an unreadable store aside and begin a new one."
+    "--rebuild",
+    is_flag=True,
+    help="Set an unreadable store aside; make it again from what the node shows.",
 )
 def command(**options: object) -> None:
     """Run the node's agent, in the foreground.

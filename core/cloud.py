@@ -203,8 +203,7 @@ class CloudWorker(Thread):
         self._began = True
         adopted = {eni.id for eni in self._host.view().enis}
         for eni in self._facts.managed:
-            if eni.id not in adopted:
-                self._arrivals.expect(eni, eni.secondary, new=True)
+            self._arrivals.expect(eni, eni.secondary, new=eni.id not in adopted)
         for eni in self._facts.unmanaged:
             if self._is_ours(eni) and eni.status == "detaching":
                 self._depart(eni.id, eni.attachment_id, detached=True)

@@ -94,6 +94,7 @@ class State:
         self._slots_used: set[int] = set()
         self._slots_free: list[int] = []
         self._marks = store.marks()
+        self._still_cooling = store.cooling()
         self._blocked: EniplugError | None = None
         for part in store.parts():
             self._file(part)
@@ -110,19 +111,23 @@ class State:
         """Let the pool hand out an ENI's addresses; pods keep those they have."""
         with self._mutex:
             self._pool.add_eni(eni, capacity=capacity)
-            known = set(addresses)
-            self._pool.add(eni.id, known)
             for part in self._all():
                 for nic in part.allocation.nics if part.leased else ():
                     if nic.eni is not None and nic.eni.id == eni.id:
                         for one in nic.addresses:
                             if self._pool.lease_of(one.ip) is None:
                                 self._pool.hold(one.ip, eni=eni.id)
-            now = self._now()
-            for address, until in self._store.cooling().items():
-                if address in known:
-                    self._pool.cool(address, max(0.0, until - now))
+            self._admit(eni.id, addresses)
             self._next_in_line()
+
+    def _admit(self, eni_id: str, addresses: Iterable[Ip]) -> None:
+        """Add addresses; one that was cooling when the agent stopped goes on to."""
+        known = tuple(addresses)
+        self._pool.add(eni_id, known)
+        for address in known:
+            until = self._still_cooling.pop(address, None)
+            if until is not None and self._pool.lease_of(address) is None:
+                self._pool.cool(address, max(0.0, until - self._now()))
 
     def remove_eni(self, eni_id: str) -> bool:
         """Take a whole ENI out of the pool; False when an address of it is in use."""
@@ -136,7 +141,7 @@ class State:
     def supply(self, eni_id: str, addresses: Sequence[Ip]) -> None:
         """Let more addresses of a known ENI be handed out."""
         with self._mutex:
-            self._pool.add(eni_id, addresses)
+            self._admit(eni_id, addresses)
             self._blocked = None
             self._next_in_line()
 

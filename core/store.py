@@ -48,7 +48,6 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.fresh = not path.exists()
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             self._open()

@@ -14,8 +14,10 @@ from attrs import define, evolve, frozen
 from eniplug.core.attach import Attachments, Request
 from eniplug.core.chain import Chain
 from eniplug.core.kernel import Kernel
+from eniplug.core.kernel.survey import survey
 from eniplug.core.parts import AttachmentKey, Life
 from eniplug.core.pool import AddressPool
+from eniplug.core.rebuild import parts_of
 from eniplug.core.state import State
 from eniplug.core.store import Store
 from eniplug.hooks import (
@@ -431,3 +433,23 @@ def test_no_descriptor_is_left_open(world: World) -> None:
         world.attachments.delete(again)
 
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_lost_store_is_made_again_from_the_node(world: World) -> None:
+    before = world.picture()
+    was = [world.attachments.add(world.request(n, world.pods.new())) for n in (0, 1)]
+    (world.folder / "state.db").rename(world.folder / "lost.db")
+
+    store = Store(world.folder / "state.db")
+    for part in parts_of(world.kernel.links(), survey(), lambda _: PRIMARY):
+        store.update(store.begin(part))
+    store.close()
+    world.start().recover()
+
+    found = world.state.parts()
+    assert {p.key: p.addresses for p in found} == {p.key: p.addresses for p in was}
+    assert world.state.counts().assigned == 2
+    assert len({p.pod.slot for p in found}) == 2
+    for number in (0, 1):
+        assert world.attachments.delete(world.request(number, None))
+    assert world.picture() == before

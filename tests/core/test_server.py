@@ -169,11 +169,14 @@ def test_what_comes_after_the_answer_does_not_delay_it(
 ) -> None:
     later = threading.Event()
 
+    def wait() -> None:
+        later.wait(5)
+
     def slow(
         request: wire.Request, here: Callable[[], bool]
     ) -> tuple[int, bytes, Callable[[], None]]:
         del request, here
-        return 0, b"", lambda: later.wait(5) and None
+        return 0, b"", wait
 
     assert ask(served(slow)) == (0, b"")
     assert not later.is_set()

@@ -83,6 +83,20 @@ def test_cooling_goes_on_over_a_restart(world: World) -> None:
     assert Desk(after, None).take().address == ADDRESSES[0]
 
 
+def test_an_address_that_comes_late_after_a_restart_still_cools(world: World) -> None:
+    before = world.state(addresses=1)
+    attach(before, 0)
+    (part,) = before.parts()
+    before.gone(before.dying(part))
+
+    after = world.state(addresses=0)
+    after.supply(PRIMARY.id, ADDRESSES[:1])
+
+    assert after.counts().cooling == 1
+    with pytest.raises(PoolEmptyError):
+        Desk(after, None).take()
+
+
 def test_slots_are_the_smallest_free_ones(world: World) -> None:
     state = world.state()
     for number in range(3):

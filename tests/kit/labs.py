@@ -85,12 +85,13 @@ class LabHand:
         self,
         command: str,
         config: bytes | Mapping[str, Any],
+        variables: Mapping[str, str] | None = None,
         *,
         node: int = 1,
-        **variables: str,
     ) -> Answer:
-        """Run the executable on a node, as a runtime does; None unsets a variable."""
-        environ = {"CNI_COMMAND": command, "CNI_PATH": "/opt/cni/bin", **variables}
+        """Run the executable on a node, as a runtime does."""
+        environ = {"CNI_COMMAND": command, "CNI_PATH": "/opt/cni/bin"}
+        environ |= variables or {}
         pairs = [f"{key}={value}" for key, value in environ.items()]
         text = config if isinstance(config, bytes) else json.dumps(config).encode()
         words = ("exec", f"node{node}", "--", "env", "-i", *pairs, EXECUTABLE)
@@ -126,7 +127,7 @@ def a_lab(
     **fields: Any,
 ) -> Iterator[LabHand]:
     """Bring a lab up, and down whatever happens; fields are those of `Plan`."""
-    names = Names(f"{name}-{secrets.token_hex(2)}")
+    names = Names(f"{name}-{os.getpid()}-{secrets.token_hex(2)}")
     text = None if conflist is None else json.dumps(conflist)
     try:
         launch.up(Plan(lab=names.lab, conflist=text, **fields), lambda _: None)

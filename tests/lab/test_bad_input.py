@@ -133,7 +133,7 @@ def test_bad_input_is_refused_and_leaves_nothing(
     }
     before = lab.picture()
 
-    answer = lab.call("ADD", case.config, **variables)
+    answer = lab.call("ADD", case.config, variables)
 
     assert answer.status == 1
     assert answer.said["code"] == case.code
@@ -156,11 +156,11 @@ def test_every_version_gets_its_own_result(
     config = entry(*GOOD, version=version)
     before = lab.picture()
 
-    added = lab.call("ADD", config, **variables)
-    again = lab.call("ADD", config, **variables)
-    checked = lab.call("CHECK", {**config, "prevResult": added.said}, **variables)
-    deleted = lab.call("DEL", config, **variables)
-    twice = lab.call("DEL", config, **{**variables, "CNI_NETNS": ""})
+    added = lab.call("ADD", config, variables)
+    again = lab.call("ADD", config, variables)
+    checked = lab.call("CHECK", {**config, "prevResult": added.said}, variables)
+    deleted = lab.call("DEL", config, variables)
+    twice = lab.call("DEL", config, {**variables, "CNI_NETNS": ""})
 
     assert added.status == 0, added
     assert added.said["cniVersion"] == version
@@ -181,7 +181,7 @@ def test_a_foreign_interface_of_that_name_is_left_as_it_is(
     )  # fmt: skip
     variables = {"CNI_CONTAINERID": "c1", "CNI_IFNAME": "eth0", "CNI_NETNS": netns}
 
-    answer = lab.call("ADD", entry(*GOOD), **variables)
+    answer = lab.call("ADD", entry(*GOOD), variables)
 
     assert answer.said["code"] == 7
     assert "eth0" in answer.said["msg"]
@@ -204,14 +204,14 @@ def test_without_the_agent_each_command_does_what_it_can(
     lab.run("agent", "stop", "1")
     try:
         assert lab.call("STATUS", config).said["code"] == 50
-        assert lab.call("CHECK", config, **variables).said["code"] == 11
+        assert lab.call("CHECK", config, variables).said["code"] == 11
         assert lab.call("GC", config).said["code"] == 11
         assert lab.call("VERSION", config).status == 0
-        assert lab.call("DEL", config, **variables).status == 0
-        added = lab.call("ADD", config, **variables)
+        assert lab.call("DEL", config, variables).status == 0
+        added = lab.call("ADD", config, variables)
         assert added.said["code"] == 11
         assert "agent-away" in added.said["details"]
     finally:
         lab.run("agent", "start", "1")
-    assert lab.call("ADD", config, **variables).status == 0
-    assert lab.call("DEL", config, **variables).status == 0
+    assert lab.call("ADD", config, variables).status == 0
+    assert lab.call("DEL", config, variables).status == 0
