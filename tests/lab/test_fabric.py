@@ -52,6 +52,9 @@ def boot(inside: netns.Inside, mine: EniFacts) -> None:
         f"route replace default via {SUBNET[1]} dev {guest_link(mine)}",
     ]
     inside.call(tools.ip, lines)
+    # The kernel activates a raised link a moment later: wait for packets to flow.
+    gateway = ["ping", "-c1", "-w5", str(SUBNET[1])]
+    inside.call(subprocess.run, gateway, capture_output=True, check=True)
 
 
 @pytest.fixture

@@ -53,6 +53,9 @@ def world() -> Iterator[World]:
         boot = [f"addr add {PRIVATE}/24 dev ens5", "addr add 10.0.1.200/32 dev lo"]
         way = ["route add default via 10.0.1.1 dev ens5"]
         node.call(tools.ip, ["link set ens5 up", *boot, *way])
+        # The kernel activates a raised link a moment later: wait for packets to flow.
+        gateway = ["ping", "-c1", "-w5", "10.0.1.1"]
+        node.call(subprocess.run, gateway, capture_output=True, check=True)
         yield World(fabric, node)
     finally:
         node.close()

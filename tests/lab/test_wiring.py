@@ -51,6 +51,15 @@ def instance(number: int) -> NodeFacts:
     )
 
 
+def settle(wiring: Wiring, *numbers: int) -> None:
+    """Wait for packets to flow: the kernel activates a raised link a moment later."""
+    for number in numbers:
+        for gateway in ("10.0.1.1", "fe80:ec2::1%ens5"):
+            command = ["ping", "-c1", "-w5", gateway]
+            inside = wiring.node(number).inside
+            inside.call(subprocess.run, command, capture_output=True, check=True)
+
+
 @pytest.fixture
 def wiring() -> Iterator[Wiring]:
     clear(NAMES)
@@ -60,6 +69,7 @@ def wiring() -> Iterator[Wiring]:
     try:
         made.instance(instance(1))
         made.instance(instance(2))
+        settle(made, 1, 2)
         yield made
     finally:
         for _, node in made.nodes():
@@ -129,6 +139,7 @@ def test_a_later_instance_is_another_node(wiring: Wiring) -> None:
     wiring.instance_gone(instance(2))
 
     wiring.instance(instance(3))
+    settle(wiring, 3)
 
     assert [node.number for _, node in wiring.nodes()] == [1, 3]
     assert ping(wiring, 1, "10.0.1.30")
