@@ -12,21 +12,21 @@ import pytest
 
 LEAVES_WITHIN = 5.0
 
-OURS = re.compile(rf"lf-.+|.+-{os.getpid()}(-.+)?")
-"""Names that the tests of this process give: the lab's own tests begin with lf-,
-all others hold the process's number.  Other runs on this machine are none of ours.
-"""
-
 
 def rooted(item: pytest.Item) -> bool:
     return any(item.get_closest_marker(name) for name in ("root", "lab", "smoke"))
 
 
-def traces() -> set[Path]:
-    """The network namespaces and the labs' folders that our tests made."""
-    spaces = Path("/run/netns").glob("*")
-    labs = Path("/run").glob("*-lab")
-    return {path for path in (*spaces, *labs) if OURS.fullmatch(path.name)}
+def traces(module: object) -> set[Path]:
+    """The network namespaces and the labs' folders that this module made.
+
+    They are told by name, for other runs on this machine are none of ours: a name holds
+    the process's number, or begins with that of the module's lab, ``NAMES.lab``.
+    """
+    lab = getattr(getattr(module, "NAMES", None), "lab", None)
+    ours = re.compile(rf".+-{os.getpid()}(-.+)?" + (rf"|{lab}-.+" if lab else ""))
+    found = (*Path("/run/netns").glob("*"), *Path("/run").glob("*-lab"))
+    return {path for path in found if ours.fullmatch(path.name)}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -39,7 +39,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail the last test of a module that leaves namespaces or labs behind."""
-    before = traces()
+    before = traces(request.module)
 
     yield
 
@@ -47,7 +47,7 @@ def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     if not any(rooted(item) for item in items):
         return
     deadline = time.monotonic() + LEAVES_WITHIN
-    while left := traces() - before:
+    while left := traces(request.module) - before:
         if time.monotonic() > deadline:
             pytest.fail(f"left behind: {', '.join(sorted(map(str, left)))}")
         time.sleep(0.05)
