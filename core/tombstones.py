@@ -14,6 +14,7 @@ import structlog
 
 from eniplug.cni.wire import Reader, WireError
 from eniplug.core.parts import AttachmentKey
+from eniplug.hooks.errors import EniplugError
 
 log = structlog.get_logger()
 
@@ -36,15 +37,16 @@ class Tombstones:
             return
         if changed == self._seen:
             return
+        failed = False
         for path in sorted(self._folder.iterdir()):
             if path.name.startswith("."):
                 continue  # not renamed into place yet
             try:
                 self._carry_out(path)
-            except OSError as error:
-                log.error("tombstone", path=str(path), error=str(error))
-                continue
-        self._seen = changed
+            except (OSError, EniplugError) as error:
+                failed = True
+                log.error("a DEL is still to be made up for", error=str(error))
+        self._seen = 0 if failed else changed
 
     def _carry_out(self, path: Path) -> None:
         left = path.stat().st_mtime

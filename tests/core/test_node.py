@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pluggy
+import pytest
+from attrs import define, evolve, frozen
+
+from eniplug.core.chain import Chain
+from eniplug.core.kernel import Kernel
+from eniplug.core.node import NodeScope
+from eniplug.core.pool import AddressPool
+from eniplug.core.state import State
+from eniplug.core.store import Store
+from eniplug.hooks import (
+    PROJECT,
+    LinkState,
+    Node,
+    Object,
+    Rule,
+    Sysctl,
+    hookimpl,
+    specs,
+)
+from eniplug.hooks.errors import ConflictError, KernelError
+from eniplug.testing.builders import NODE, PRIMARY, SECOND
+from kit.netns import inside, namespace, run
+
+pytestmark = pytest.mark.root
+
+ONE = evolve(NODE, enis=(PRIMARY,))
+
+
+@frozen(eq=False)
+class Rules:
+    """One rule for each ENI, and two settings."""
+
+    table: int = 254
+    forward: str = "1"
+
+    @hookimpl
+    def node_objects(self, node: Node) -> Iterator[Object]:
+        for eni in node.enis:
+            yield Rule(priority=700 + eni.mark, table=self.table)
+        yield Sysctl(path="net/ipv4/ip_forward", value=self.forward)
+        yield LinkState(link="ens5", setting="rp_filter", value=2)
+
+
+@frozen(eq=False)
+class Impossible:
+    @hookimpl
+    def node_objects(self) -> list[Object]:
+        return [LinkState(link="nowhere", setting="mtu", value=1400)]
+
+
+def chain(**plugins: object) -> Chain:
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(specs)
+    for name, plugin in plugins.items():
+        manager.register(plugin, name)
+    return Chain(manager, tuple(plugins))
+
+
+@define
+class World:
+    folder: Path
+    kernel: Kernel
+
+    def scope(self, *chains: Chain, node: Node = ONE) -> NodeScope:
+        pool = AddressPool(0.0, time.monotonic)
+        state = State(Store(self.folder / "state.db"), pool, lambda: None)
+        return NodeScope(node, chains, self.kernel, state)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with namespace() as name, inside(name):
+        run("ip", "link", "add", "ens5", "type", "veth", "peer", "name", "p5")
+        yield World(tmp_path, Kernel())
+
+
+def rules() -> list[str]:
+    return [line for line in run("ip", "rule").splitlines() if line.startswith("7")]
+
+
+def setting(path: str) -> str:
+    return run("cat", f"/proc/sys/net/ipv4/{path}").strip()
+
+
+def test_the_node_is_made_as_it_is_declared_and_twice_is_quiet(world: World) -> None:
+    scope = world.scope(chain(rules=Rules()))
+
+    scope.settle()
+    once = run("ip", "rule")
+    scope.settle()
+
+    assert run("ip", "rule") == once
+    assert rules() == ["701:\tfrom all lookup main"]
+    assert setting("ip_forward") == "1"
+    assert setting("conf/ens5/rp_filter") == "2"
+
+
+def test_an_eni_comes_and_goes(world: World) -> None:
+    scope = world.scope(chain(rules=Rules()))
+    scope.settle()
+
+    scope.adopt(SECOND)
+    assert [e.id for e in scope.node.enis] == ["eni-1", "eni-2"]
+    assert len(rules()) == 2
+
+    scope.leave(SECOND.id)
+    assert [e.id for e in scope.node.enis] == ["eni-1"]
+    assert len(rules()) == 1
+
+
+def test_a_restart_changes_only_what_is_declared_otherwise(world: World) -> None:
+    world.scope(chain(rules=Rules()), node=NODE).settle()
+    run("ip", "rule", "add", "priority", "799", "table", "main")
+
+    world.scope(chain(rules=Rules(table=255))).settle()
+
+    assert rules() == ["701:\tfrom all lookup local", "799:\tfrom all lookup main"]
+
+
+def test_a_restart_puts_back_what_was_flushed(world: World) -> None:
+    world.scope(chain(rules=Rules())).settle()
+    run("ip", "rule", "del", "priority", "701")
+
+    world.scope(chain(rules=Rules())).settle()
+
+    assert rules() == ["701:\tfrom all lookup main"]
+
+
+def test_settings_that_are_no_longer_wanted_get_their_earlier_value(
+    world: World,
+) -> None:
+    run("sysctl", "-q", "-w", "net.ipv4.conf.ens5.rp_filter=1")
+    world.scope(chain(rules=Rules())).settle()
+
+    world.scope().settle()
+
+    assert setting("conf/ens5/rp_filter") == "1"
+    assert setting("ip_forward") == "0"
+    assert rules() == []
+
+
+def test_a_chain_of_a_request_is_settled_at_its_first_use(world: World) -> None:
+    scope = world.scope()
+    extra = chain(rules=Rules())
+
+    scope.use(extra)
+    scope.use(extra)
+
+    assert len(rules()) == 1
+
+
+def test_chains_that_contradict_each_other_change_nothing(world: World) -> None:
+    scope = world.scope(chain(rules=Rules()))
+    scope.settle()
+
+    with pytest.raises(ConflictError):
+        scope.use(chain(other=Rules(forward="0")))
+
+    assert setting("ip_forward") == "1"
+    scope.settle()
+
+
+def test_what_the_kernel_refuses_does_not_change_the_node(world: World) -> None:
+    scope = world.scope(chain(rules=Rules()))
+    scope.settle()
+
+    with pytest.raises(KernelError, match="nowhere"):
+        scope.use(chain(bad=Impossible()))
+
+    scope.adopt(SECOND)
+    assert len(rules()) == 2
