@@ -202,6 +202,8 @@ def encode(request_id: bytes, environ: "Environ", stdin: bytes) -> bytes:
             if len(pair) >> 16:
                 raise RefusedError(4, show(key) + " is too long", "bad-environment")
             pairs.append(len(pair).to_bytes(2, "little") + pair)
+    if len(pairs) >> 16:
+        raise RefusedError(4, "there are too many CNI_* variables", "bad-environment")
     parts = [request_id, len(pairs).to_bytes(2, "little")]
     parts += pairs
     parts += [len(stdin).to_bytes(4, "little"), stdin]

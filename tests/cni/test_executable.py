@@ -228,6 +228,8 @@ def test_a_delete_leaves_a_tombstone_and_succeeds(tmp_path: Path, made: bool) ->
     assert read(left).stdin == CONFIG
     assert read(left).environ["CNI_CONTAINERID"] == "c1"
     assert stat.S_IMODE((folder / "tombstones").stat().st_mode) == 0o700
+    [file] = (folder / "tombstones").iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
     if not made:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
@@ -324,6 +326,14 @@ def test_a_huge_variable_is_refused_by_name(tmp_path: Path) -> None:
 
     assert code_of(answer) == 4
     assert b"CNI_ARGS" in answer[1]
+
+
+def test_more_variables_than_can_be_counted_are_refused(tmp_path: Path) -> None:
+    many = {b"CNI_%d" % i: b"" for i in range(1 << 16)}
+
+    answer = run({**environ("STATUS"), **many}, CONFIG, str(tmp_path))
+
+    assert code_of(answer) == 4
 
 
 # -- versions --------------------------------------------------------------------------

@@ -207,6 +207,32 @@ def test_a_missing_executable_is_found_out_before_anything_runs(shop: Workshop) 
     assert shop.order() == []
 
 
+def test_a_file_that_is_no_program_is_an_error_and_undone(shop: Workshop) -> None:
+    (shop.folder / "second").write_bytes(b"\x7fELF, but not really")
+
+    with pytest.raises(EntryError, match="second cannot be run") as caught:
+        shop.runtime("first", "second").add(POD)
+
+    assert caught.value.code == 5
+    assert shop.order() == ["ADD first", "DEL first"]
+
+
+@pytest.mark.parametrize(
+    "output", ["panic", "[]", "{}", '{"code": "x", "msg": "y"}', '{"code": 7}']
+)
+def test_a_failure_without_an_error_is_told_by_status_and_last_words(
+    shop: Workshop, output: str
+) -> None:
+    body = f"print({output!r})\nprint('last words', file=sys.stderr)\nsys.exit(3)"
+    shop.plugin("first", body)
+
+    with pytest.raises(EntryError, match=r"first failed on ADD .* 3") as caught:
+        shop.runtime("first").add(POD)
+
+    assert caught.value.code == 999
+    assert caught.value.details == "last words"
+
+
 def test_the_first_folder_that_has_an_executable_is_taken(shop: Workshop) -> None:
     (shop.folder / "empty").mkdir()
     runtime = shop.runtime("first")
