@@ -315,9 +315,16 @@ class Attachments:
                 log.info(
                     "removing what a crash cut off", life=part.life, **_names(part)
                 )
-                self._remove(part, None)
+                self._try_remove(part)
             elif _alive(part, links):
                 self._put_back(part)
+
+    def _try_remove(self, part: Part) -> None:
+        """Remove a part that nobody waits for; what resists is tried again later."""
+        try:
+            self._remove(part, None)
+        except EniplugError as error:
+            log.error("not removed", error=error.message, **_names(part))
 
     def _put_back(self, part: Part) -> None:
         with self._kernel.lock:
@@ -351,7 +358,7 @@ class Attachments:
             with self._locks.hold(part.key):
                 if part in self._state.parts_of(part.key):
                     log.info("sweeping: its host link is gone", **_names(part))
-                    self._remove(part, None)
+                    self._try_remove(part)
         return still
 
 
