@@ -340,8 +340,9 @@ class Attachments:
                     log.error("not put back", error=error.message, **_names(part))
 
     def sweep(self, absent: Mapping[int, float], after: float) -> dict[int, float]:
-        """Remove live parts whose host link has been gone for ``after`` seconds.
+        """Remove parts whose host link has been gone for ``after`` seconds.
 
+        So are those removed whose DEL failed, or was cut off, that long ago.
         Takes and returns since when (monotonic seconds) each part's link is absent.
         """
         now = time.monotonic()
@@ -349,7 +350,9 @@ class Attachments:
             links = self._kernel.links()
         still: dict[int, float] = {}
         for part in self._state.parts():
-            if part.life is not Life.LIVE or _alive(part, links):
+            if part.life is Life.PENDING or (
+                part.life is Life.LIVE and _alive(part, links)
+            ):
                 continue
             since = absent.get(part.id, now)
             if now - since < after:
@@ -357,7 +360,7 @@ class Attachments:
                 continue
             with self._locks.hold(part.key):
                 if part in self._state.parts_of(part.key):
-                    log.info("sweeping: its host link is gone", **_names(part))
+                    log.info("swept: its host link is gone", **_names(part))
                     self._try_remove(part)
         return still
 

@@ -353,6 +353,17 @@ def test_a_pod_whose_link_is_gone_is_swept_after_a_while(world: World) -> None:
     assert world.state.parts() == ()
 
 
+def test_a_part_whose_removal_was_cut_off_is_swept_as_well(world: World) -> None:
+    part = world.attachments.add(world.request(0, world.pods.new()))
+    world.state.dying(part)
+
+    absent = world.attachments.sweep({}, 10.0)
+    assert world.attachments.sweep({part.id: time.monotonic() - 11}, 10.0) == {}
+
+    assert list(absent) == [part.id]
+    assert world.state.parts() == ()
+
+
 def test_an_add_on_an_empty_pool_waits_for_an_address(world: World) -> None:
     attachments = world.start(addresses=0)
     netns = world.pods.new()
