@@ -37,6 +37,10 @@ def set_up(node: Node, *, routes: int, rules: int) -> Iterator[Object]:
     """
     yield Sysctl(path="net/ipv4/ip_forward", value="1")
     if any(eni.address(6) for eni in node.enis):
+        # A node that forwards heeds router advertisements, and so keeps its default
+        # route, only when told to: before it forwards (ip-sysctl.rst, "accept_ra").
+        heed = f"net/ipv6/conf/{node.primary.link}/accept_ra"
+        yield Sysctl(path=heed, value="2")
         yield Sysctl(path="net/ipv6/conf/all/forwarding", value="1")
     for eni in node.enis:
         yield LinkState(link=eni.link, setting="mtu", value=node.settings.eni_mtu)

@@ -31,6 +31,7 @@ from eniplug.hooks import (
     Rule,
     hookimpl,
 )
+from eniplug.hooks.errors import ConfigError
 from eniplug.plugins._enis import POD_GROUP, elements, set_up
 from eniplug.plugins._gateway import through_gateway
 
@@ -51,8 +52,11 @@ class FlatRoutes:
     @hookimpl
     def node_objects(self, node: Node) -> Iterator[Object]:
         """Declare the rules, the ENIs' tables and the marks."""
-        yield from set_up(node, routes=PROTOCOL, rules=PROTOCOL)
         connmark = node.settings.connmark
+        if connmark & MASK:
+            msg = f"AWS_VPC_K8S_CNI_CONNMARK={connmark:#x} shares bits with {MASK:#x}"
+            raise ConfigError(msg, "flat-routes keeps the ENI's number in those bits")
+        yield from set_up(node, routes=PROTOCOL, rules=PROTOCOL)
         for family in families(node):
             yield Rule(priority=512, family=family, table=PODS, protocol=PROTOCOL)
             yield Rule(

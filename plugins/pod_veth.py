@@ -10,7 +10,17 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from eniplug.hooks import Address, Allocation, Object, Pod, Veth, hookimpl
+from eniplug.hooks import (
+    POD,
+    Address,
+    Allocation,
+    Nic,
+    Object,
+    Pod,
+    Sysctl,
+    Veth,
+    hookimpl,
+)
 
 
 @frozen(eq=False, kw_only=True)
@@ -28,5 +38,13 @@ class PodVeth:
                 peer_mac=nic.mac,
                 mtu=pod.mtu,
             )
+            if any(address.version == 6 for address in nic.addresses):  # noqa: PLR2004
+                yield _ipv6(nic)
             for address in nic.addresses:
                 yield Address(link=nic.ifname, address=address)
+
+
+def _ipv6(nic: Nic) -> Sysctl:
+    """Switch IPv6 on: where it is off, the kernel refuses the pod's address."""
+    path = f"net/ipv6/conf/{nic.ifname}/disable_ipv6"
+    return Sysctl(path=path, value="0", side=POD)
