@@ -162,7 +162,7 @@ def _mtu(value: Any) -> int | None:
         return None
     if isinstance(value, str) and re.fullmatch("[0-9]{1,5}", value):
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value not in MTUS:
+    if not isinstance(value, int) or value not in MTUS:
         msg = f"mtu: wants {MTUS.start} to {MTUS.stop - 1}, not {short(value)}"
         raise CniError(INVALID_CONFIG, msg)
     return value

@@ -427,7 +427,7 @@ def test_a_gc_tells_every_entry_what_is_attached(shop: Workshop) -> None:
     runtime.add(evolve(POD, ifname="net1"))
     runtime.add(evolve(POD, container_id="c2"))
     runtime.delete(evolve(POD, container_id="c2"))
-    shop.runtime("first", name="other").add(POD)
+    shop.runtime("first", name="net-2").add(POD)
 
     runtime.gc()
 
