@@ -9,6 +9,7 @@ import pytest
 from eniplug.core.chain import Chain
 from eniplug.core.manager import Catalogue, wanted
 from eniplug.hooks.errors import ConfigError, OptionError, UnknownPluginError
+from kit.dists import install_plugins
 
 PLUGINS = """
 from ipaddress import IPv4Address
@@ -46,19 +47,6 @@ def not_a_class():
 """
 
 
-def install(folder: Path, package: str, points: dict[str, str], code: str) -> None:
-    """Lay out an installed distribution, as pip would."""
-    module = package.replace("-", "_")
-    (folder / f"{module}.py").write_text(code)
-    info = folder / f"{module}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n"
-    )
-    lines = "".join(f"{name} = {module}:{what}\n" for name, what in points.items())
-    (info / "entry_points.txt").write_text(f"[eniplug.plugins]\n{lines}")
-
-
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -69,7 +57,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "function": "not_a_class",
         "absent": "NoSuchThing",
     }
-    install(tmp_path, "acme-plugins", points, PLUGINS)
+    install_plugins(tmp_path, "acme-plugins", points, PLUGINS)
     yield tmp_path
     sys.modules.pop("acme_plugins", None)
 
@@ -130,7 +118,7 @@ def test_a_wrong_plugin_list_is_refused_with_its_place(
 
 
 def test_two_packages_with_one_plugin_name_are_an_error(site: Path) -> None:
-    install(site, "other-plugins", {"marks": "Marks"}, PLUGINS)
+    install_plugins(site, "other-plugins", {"marks": "Marks"}, PLUGINS)
 
     with pytest.raises(ConfigError, match="acme-plugins and other-plugins"):
         Catalogue()

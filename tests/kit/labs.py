@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from attrs import frozen
@@ -150,17 +149,3 @@ def entry(*plugins: Any, version: str = "1.0.0", **fields: Any) -> dict[str, Any
 def conflist(*entries: Mapping[str, Any], version: str = "1.0.0") -> dict[str, Any]:
     """A conflist of these entries."""
     return {"cniVersion": version, "name": "vpc", "plugins": list(entries)}
-
-
-def install_plugins(
-    folder: Path, package: str, points: Mapping[str, str], code: str
-) -> None:
-    """Lay out an installed distribution with plugins in ``folder``, as pip would."""
-    module = package.replace("-", "_")
-    (folder / f"{module}.py").write_text(code)
-    info = folder / f"{module}-1.0.dist-info"
-    info.mkdir()
-    head = f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n"
-    (info / "METADATA").write_text(head)
-    lines = "".join(f"{name} = {module}:{what}\n" for name, what in points.items())
-    (info / "entry_points.txt").write_text(f"[eniplug.plugins]\n{lines}")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 
-from kit.labs import LabHand, a_lab, entry, install_plugins
+from kit.dists import install_plugins
+from kit.labs import LabHand, a_lab, entry
 from kit.netns import namespace
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]

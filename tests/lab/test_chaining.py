@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from kit.labs import LabHand, a_lab, conflist, entry, install_plugins
+from kit.dists import install_plugins
+from kit.labs import LabHand, a_lab, conflist, entry
 from kit.netns import namespace
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
