@@ -62,8 +62,10 @@ def read(data: bytes) -> wire.Request:
 
 
 # -- with the agent --------------------------------------------------------------------
+# (root: what is not a socket of root's is told nothing)
 
 
+@pytest.mark.root
 def test_the_agent_gets_environment_configuration_and_namespace(tmp_path: Path) -> None:
     sent = environ("ADD", TRACEPARENT="00-1", TRACESTATE="s", HOME="/root", CNI_X="é")
     with fake_agent(tmp_path) as agent:
@@ -78,18 +80,21 @@ def test_the_agent_gets_environment_configuration_and_namespace(tmp_path: Path) 
     assert heard.netns == os.stat(NETNS).st_ino
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("status", [0, 1, 255])
 def test_the_agents_answer_is_passed_on(tmp_path: Path, status: int) -> None:
     with fake_agent(tmp_path, answers(status, RESULT)):
         assert run(environ("ADD"), CONFIG, str(tmp_path)) == (status, RESULT)
 
 
+@pytest.mark.root
 def test_an_answer_may_be_as_long_as_the_wire_lets_it(tmp_path: Path) -> None:
     output = b"x" * wire.LIMIT
     with fake_agent(tmp_path, answers(0, output)):
         assert run(environ("ADD"), CONFIG, str(tmp_path)) == (0, output)
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("command", ["GC", "STATUS"])
 def test_no_namespace_travels_where_none_is_meant(tmp_path: Path, command: str) -> None:
     with fake_agent(tmp_path) as agent:
@@ -98,6 +103,7 @@ def test_no_namespace_travels_where_none_is_meant(tmp_path: Path, command: str) 
     assert agent.heard[0].netns is None
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("netns", ["", "/run/netns/ct-gone"])
 def test_a_delete_whose_namespace_is_gone_goes_without(
     tmp_path: Path, netns: str
@@ -110,6 +116,7 @@ def test_a_delete_whose_namespace_is_gone_goes_without(
     assert agent.heard[0].request.environ["CNI_NETNS"] == netns
 
 
+@pytest.mark.root
 def test_a_slow_agent_is_waited_for(tmp_path: Path) -> None:
     event = Event()
     slow = waits_for(event, answers(0, RESULT))
@@ -124,6 +131,7 @@ def test_a_slow_agent_is_waited_for(tmp_path: Path) -> None:
     assert len(agent.heard) == 1
 
 
+@pytest.mark.root
 def test_an_agent_that_never_answers_is_not_waited_for_without_end(
     tmp_path: Path,
 ) -> None:
@@ -135,6 +143,7 @@ def test_an_agent_that_never_answers_is_not_waited_for_without_end(
     assert code_of(answer) == 11
 
 
+@pytest.mark.root
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))
 
@@ -173,6 +182,7 @@ def test_an_add_gives_up_after_a_while(tmp_path: Path) -> None:
     assert 0.3 <= time.monotonic() - began < executable.RETRY / 2
 
 
+@pytest.mark.root
 def test_an_add_finds_an_agent_that_comes_later(tmp_path: Path) -> None:
     with ThreadPoolExecutor() as pool:
         future = pool.submit(run, environ("ADD"), CONFIG, str(tmp_path), LIMIT)
@@ -180,6 +190,7 @@ def test_an_add_finds_an_agent_that_comes_later(tmp_path: Path) -> None:
             assert future.result(LIMIT) == (0, RESULT)
 
 
+@pytest.mark.root
 @pytest.mark.parametrize(
     "broken",
     [b"", wire.encode_answer(0, RESULT)[:3], wire.encode_answer(0, RESULT)[:-1]],
@@ -196,6 +207,7 @@ def test_an_add_whose_answer_was_lost_is_repeated_under_its_id(
     assert {heard.netns for heard in agent.heard} == {os.stat(NETNS).st_ino}
 
 
+@pytest.mark.root
 def test_every_call_has_an_id_of_its_own(tmp_path: Path) -> None:
     with fake_agent(tmp_path) as agent:
         run(environ("ADD"), CONFIG, str(tmp_path))
@@ -204,6 +216,7 @@ def test_every_call_has_an_id_of_its_own(tmp_path: Path) -> None:
     assert len({heard.request.id for heard in agent.heard}) == 2
 
 
+@pytest.mark.root
 @pytest.mark.parametrize(
     "strange",
     [b"\x02\x00\x00\x00\x00\x00", struct.pack("<BBI", 1, 0, wire.LIMIT + 1) + b"x"],
@@ -244,6 +257,7 @@ def test_tombstones_lie_in_the_order_of_the_deletes(tmp_path: Path) -> None:
     assert left == ids
 
 
+@pytest.mark.root
 def test_a_delete_whose_answer_was_lost_leaves_a_tombstone(tmp_path: Path) -> None:
     with fake_agent(tmp_path, says(b"\x01")) as agent:
         assert run(environ("DEL"), CONFIG, str(tmp_path)) == (0, b"")
@@ -284,6 +298,7 @@ def test_an_add_without_a_namespace_is_refused(tmp_path: Path, netns: str) -> No
     assert b"CNI_NETNS" in answer[1]
 
 
+@pytest.mark.root
 def test_a_pipe_in_the_namespaces_place_does_not_hold_it_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
 
@@ -301,6 +316,7 @@ def test_an_unknown_command_is_refused_by_name(tmp_path: Path, command: str) -> 
     assert b"CNI_COMMAND" in answer[1]
 
 
+@pytest.mark.root
 def test_a_configuration_that_just_fits_arrives(tmp_path: Path) -> None:
     rest = wire.encode_request(bytes(16), {"CNI_COMMAND": "STATUS"}, b"")
     config = b" " * (wire.LIMIT + 12 - len(rest))
@@ -312,6 +328,7 @@ def test_a_configuration_that_just_fits_arrives(tmp_path: Path) -> None:
     assert agent.heard[0].request.stdin == config
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("command", ["ADD", "DEL"])
 def test_a_huge_configuration_is_refused(tmp_path: Path, command: str) -> None:
     with fake_agent(tmp_path) as agent:
@@ -451,6 +468,8 @@ def execute(
     return done
 
 
+@pytest.mark.root
+@pytest.mark.smoke
 def test_every_interpreter_of_this_machine_runs_it(
     python: str, script: Path, tmp_path: Path
 ) -> None:
