@@ -21,14 +21,16 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
+from textwrap import shorten
 from typing import ClassVar, Final, Literal, TypeAlias, get_args
 
-from attrs import Attribute, field, frozen, validators
+from attrs import Attribute, field, fields, frozen, validators
 
 Ip: TypeAlias = IPv4Address | IPv6Address
 Interface: TypeAlias = IPv4Interface | IPv6Interface
 Network: TypeAlias = IPv4Network | IPv6Network
 Family: TypeAlias = Literal[4, 6]
+NftFamily: TypeAlias = Literal["ip", "ip6", "inet"]
 Key: TypeAlias = tuple[object, ...]
 
 
@@ -51,15 +53,17 @@ PROTOCOL: Final = 197
 BOOT: Final = 3
 """RTPROT_BOOT, which ``ip route`` does not print."""
 
-_NAME = re.compile(r"[^\s/:]{1,15}")
+_NAME = re.compile(r"[^\s/:\0]{1,15}")
+_LONGEST = 15  # bytes of a name; IFNAMSIZ counts the final zero as well
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _SYSCTL = re.compile(r"net(/[A-Za-z0-9_.@-]+)+")
 
 
 def _link_name(_: object, attribute: Attribute[str], value: str) -> None:
     """Hold to the kernel's rule for names (dev_valid_name in net/core/dev.c)."""
-    if not _NAME.fullmatch(value) or value in {".", ".."}:
-        msg = f"{attribute.name}: {value!r} is no interface name (1 to 15 characters)"
+    fits = _NAME.fullmatch(value) and len(value.encode()) <= _LONGEST
+    if not fits or value in {".", ".."}:
+        msg = f"{attribute.name}: {value!r} is no interface name (1 to 15 bytes)"
         raise ValueError(msg)
 
 
@@ -81,6 +85,16 @@ def _sysctl_path(_: object, attribute: Attribute[str], value: str) -> None:
         raise ValueError(msg)
 
 
+def _short(one: Object) -> str:
+    """Write an object for a message: only what is not as usual, and no long texts."""
+    told = [
+        f"{field.name}={shorten(str(value), 60)}"
+        for field in fields(type(one))
+        if (value := getattr(one, field.name)) != field.default
+    ]
+    return f"{type(one).__name__}({', '.join(told)})"
+
+
 _mtu = validators.and_(validators.ge(68), validators.le(65535))
 
 
@@ -90,6 +104,7 @@ class Veth:
 
     rank: ClassVar[int] = 1
     with_link: ClassVar[bool] = False
+    __str__ = _short
 
     name: str = field(validator=_link_name)
     peer: str = field(validator=_link_name)
@@ -128,6 +143,7 @@ class LinkState:
 
     rank: ClassVar[int] = 2
     with_link: ClassVar[bool] = True
+    __str__ = _short
 
     link: str = field(validator=_link_name)
     setting: LinkSetting = field(validator=validators.in_(get_args(LinkSetting)))
@@ -146,6 +162,7 @@ class Sysctl:
 
     rank: ClassVar[int] = 2
     with_link: ClassVar[bool] = False
+    __str__ = _short
 
     path: str = field(validator=_sysctl_path)
     value: str
@@ -163,6 +180,7 @@ class Address:
 
     rank: ClassVar[int] = 3
     with_link: ClassVar[bool] = True
+    __str__ = _short
 
     link: str = field(validator=_link_name)
     address: Interface
@@ -183,8 +201,9 @@ class NftTable:
 
     rank: ClassVar[int] = 3
     with_link: ClassVar[bool] = False
+    __str__ = _short
 
-    family: Literal["ip", "ip6", "inet"]
+    family: NftFamily = field(validator=validators.in_(get_args(NftFamily)))
     name: str = field(validator=validators.matches_re(r"[A-Za-z][A-Za-z0-9_-]{0,63}"))
     text: str
     side: Side = field(default=HOST, validator=validators.in_([HOST]))
@@ -201,6 +220,7 @@ class Neighbor:
 
     rank: ClassVar[int] = 4
     with_link: ClassVar[bool] = True
+    __str__ = _short
 
     link: str = field(validator=_link_name)
     address: Ip
@@ -219,6 +239,7 @@ class Route:
 
     rank: ClassVar[int] = 5
     with_link: ClassVar[bool] = True
+    __str__ = _short
 
     destination: Network
     link: str = field(validator=_link_name)
@@ -252,6 +273,7 @@ class Rule:
 
     rank: ClassVar[int] = 6
     with_link: ClassVar[bool] = False
+    __str__ = _short
 
     priority: int = field(validator=_u32)
     table: int = field(validator=_u32)

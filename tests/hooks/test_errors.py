@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 
 import pytest
@@ -111,8 +112,11 @@ def test_reasons_of_the_executable_are_the_same_words() -> None:
 def test_every_error_can_be_told_to_a_runtime(kind: type[EniplugError]) -> None:
     error = kind('a "quoted" word')
 
-    said = error_json("1.0.0", error.code, error.message, error.details)
+    said = json.loads(error_json("1.0.0", error.code, error.message, error.details))
 
-    assert f'"code": {kind.code}'.encode() in said or (
-        f'"code":{kind.code}'.encode() in said
-    )
+    assert said == {
+        "cniVersion": "1.0.0",
+        "code": kind.code,
+        "msg": error.message,
+        "details": kind.remedy,
+    }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -207,9 +208,9 @@ def test_what_names_one_link_goes_with_it() -> None:
 
 @pytest.mark.parametrize("one", EXAMPLES, ids=_name)
 def test_objects_can_be_kept_in_the_store(one: Object) -> None:
-    kept = FROZEN.dumps(one, unstructure_as=Object)
+    kept = json.dumps(FROZEN.unstructure((one,), tuple[Object, ...]))
 
-    assert FROZEN.loads(kept, Object) == one
+    assert FROZEN.structure(json.loads(kept), tuple[Object, ...]) == (one,)
 
 
 @given(name=st.text(max_size=20))
@@ -219,5 +220,5 @@ def test_a_links_name_is_refused_or_one_that_the_kernel_takes(name: str) -> None
     except ValueError:
         return
 
-    assert 1 <= len(made.name) <= 15
+    assert 1 <= len(made.name.encode()) <= 15
     assert not set(made.name) & set("/: \t\n\r\0\x0b\x0c")
