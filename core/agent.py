@@ -38,6 +38,7 @@ from eniplug.core.kernel.survey import survey
 from eniplug.core.log import configure
 from eniplug.core.manager import Catalogue
 from eniplug.core.node import NodeScope
+from eniplug.core.parts import Part
 from eniplug.core.pool import AddressPool
 from eniplug.core.requests import Requests
 from eniplug.core.server import Server
@@ -94,7 +95,7 @@ class Agent:
         self._settings = Settings.from_environ(environ)
         configure(self._settings.log_level)
         path = options.conflist or self._settings.conflist or SHIPPED
-        self._conflist: Conflist = load_conflist(path)
+        self._conflist: Conflist = load_conflist(path, trusted=path != SHIPPED)
         self._chains = Chains(Catalogue.from_environ(environ))
         self._own = own_chains(self._chains, self._conflist, str(path))
         self._kernel = Kernel(proc_sys=options.proc_sys)
@@ -128,6 +129,7 @@ class Agent:
             self._kernel,
             lambda: scope.node,
             reaper.wake,
+            lost=self._tell,
             patience=self._settings.add_wait,
             gc_strict=self._options.gc_strict,
         )
@@ -245,6 +247,13 @@ class Agent:
             counts = state.counts()
             if counts.total or state.why_blocked() is not None:
                 return
+
+    def _tell(self, part: Part) -> None:
+        """Tell the plugins of a pod that went without a DEL of its own."""
+        for chain in self._own:
+            if chain.names == part.plugins:
+                for hook in ("release_ip", "detached"):
+                    chain.observe(hook, pod=part.pod, allocation=part.allocation)
 
     # -- between start and stop --------------------------------------------------------
 

@@ -65,7 +65,11 @@ class Request:
 
 
 class Attachments:
-    """Carries requests out.  Safe to call from many threads."""
+    """Carries requests out.  Safe to call from many threads.
+
+    ``buried`` is called when a link waits for the reaper, ``lost`` with a part that
+    was removed although no DEL asked for it just now.
+    """
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class Attachments:
         node: Callable[[], Node],
         buried: Callable[[], None],
         *,
+        lost: Callable[[Part], None] = lambda _: None,
         patience: float = 30.0,
         gc_strict: bool = False,
     ) -> None:
@@ -81,6 +86,7 @@ class Attachments:
         self._kernel = kernel
         self._node = node
         self._buried = buried
+        self._lost = lost
         self._patience = patience
         self._gc_strict = gc_strict
         self._locks = KeyLocks()
@@ -226,6 +232,7 @@ class Attachments:
             going = [p for p in self._state.parts_of(key) if p.made < before]
             for part in reversed(going):
                 self._remove(part, None)
+                self._lost(part)
             return bool(going)
 
     def _remove(self, part: Part, netns: int | None) -> None:
@@ -275,11 +282,13 @@ class Attachments:
         """Remove the network's attachments that the runtime no longer knows (GC).
 
         One whose host link still exists is kept for a second GC at least a minute
-        later, unless ``--gc-strict`` was given. Returns the parts that went.
+        later, unless ``--gc-strict`` was given. Returns the parts that went. Raises
+        KernelError, after all that could be removed, when one could not.
         """
         with self._kernel.lock:
             links = self._kernel.links()
         gone: list[Part] = []
+        wrong: list[str] = []
         for part in self._state.parts():
             stale = (
                 part.pod.network == network
@@ -296,8 +305,15 @@ class Attachments:
                     continue
             with self._locks.hold(part.key):
                 if part in self._state.parts_of(part.key):
-                    self._remove(part, None)
-                    gone.append(part)
+                    try:
+                        self._remove(part, None)
+                    except EniplugError as error:
+                        wrong.append(error.message)
+                    else:
+                        self._lost(part)
+                        gone.append(part)
+        if wrong:
+            raise KernelError("; ".join(wrong))
         return tuple(gone)
 
     # -- the agent's own ---------------------------------------------------------------
@@ -325,6 +341,9 @@ class Attachments:
             self._remove(part, None)
         except EniplugError as error:
             log.error("not removed", error=error.message, **_names(part))
+        else:
+            if part.life is not Life.PENDING:
+                self._lost(part)
 
     def _put_back(self, part: Part) -> None:
         with self._kernel.lock:

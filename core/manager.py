@@ -143,9 +143,14 @@ def _explain(one: Wanted, kind: type, error: Exception) -> str:
             hint = f"did you mean {near[0]!r}?" if near else f"it knows {known}"
             return f"{one.place}: plugin {one.name!r} has no option {name!r}; {hint}"
     reasons = cattrs.transform_error(
-        error, path=one.place, format_exception=lambda found, _: str(found)
+        error, path=one.place, format_exception=lambda found, _: _first(found)
     )
     return f"{one.place}: plugin {one.name!r}: {'; '.join(reasons)}"
+
+
+def _first(error: BaseException) -> str:
+    """The words of an error; attrs' validators put the attribute and more behind."""
+    return str(error.args[0]) if error.args else repr(error)
 
 
 def _package(point: EntryPoint) -> str:

@@ -91,7 +91,7 @@ class Requests:
         began = time.perf_counter()
         try:
             call = protocol.parse_call(request.environ)
-            conf = protocol.parse_config(request.stdin)
+            conf = _config(call, request.stdin)
             version = conf.cni_version
             output = self._carry_out(call, conf, request, here, later)
         except (EniplugError, CniError) as error:
@@ -228,6 +228,26 @@ class Requests:
             veth_prefix=conf.veth_prefix or self._settings.veth_prefix,
             prev=conf.prev_result,
         )
+
+
+def _config(call: Call, stdin: bytes) -> NetConf:
+    """Read the configuration; for a DEL only what it takes to find the pod.
+
+    A setting that has become unusable since the ADD must not keep a pod alive.
+    """
+    try:
+        return protocol.parse_config(stdin)
+    except CniError as error:
+        if call.command != "DEL":
+            raise
+        try:
+            raw = json.loads(stdin)
+        except ValueError:
+            raise error from None
+        if not isinstance(raw, dict):
+            raise
+        needed = {k: raw.get(k) for k in ("cniVersion", "name", "type", "plugins")}
+        return protocol.parse_config(json.dumps(needed).encode())
 
 
 def _log(command: str, request: wire.Request, began: float, **fields: str) -> None:

@@ -14,7 +14,7 @@ import heapq
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from threading import Event, Lock
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from attrs import define, evolve, field
 
@@ -56,7 +56,6 @@ class Desk:
         *,
         address: Ip | None = None,
         eni: str | None = None,
-        kind: Literal["address", "prefix"] | None = None,
     ) -> Lease:
         """Take an address, unless somebody waits who came before."""
         lease = self._state.take(self._waiter, family, address, eni)

@@ -7,8 +7,10 @@ then, since one may be written by a caller that found the agent just not there y
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -17,6 +19,9 @@ from eniplug.core.parts import AttachmentKey
 from eniplug.hooks.errors import EniplugError
 
 log = structlog.get_logger()
+
+ABANDONED: Final = 60.0
+"""Seconds after which a file that was not renamed into place never will be."""
 
 
 class Tombstones:
@@ -39,10 +44,11 @@ class Tombstones:
             return
         failed = False
         for path in sorted(self._folder.iterdir()):
-            if path.name.startswith("."):
-                continue  # not renamed into place yet
             try:
-                self._carry_out(path)
+                if not path.name.startswith("."):
+                    self._carry_out(path)
+                elif path.stat().st_mtime < time.time() - ABANDONED:
+                    path.unlink()  # whoever wrote it was killed
             except (OSError, EniplugError) as error:
                 failed = True
                 log.error("a DEL is still to be made up for", error=str(error))

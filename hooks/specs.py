@@ -27,8 +27,7 @@ def node_objects(node: Node) -> Iterable[Object]:  # type: ignore[empty-body]
     Given: the node.
     Return: objects of side HOST.
     Errors: any error stops the agent's start, or leaves the node as it was.
-    Undo / run twice: the difference to the last declaration is changed; `uninstall`
-    undoes all of it.
+    Undo / run twice: only the difference to the last declaration is changed.
     """
 
 
@@ -131,11 +130,12 @@ def refused(pod: Pod, error: EniplugError) -> None:
 def release_ip(pod: Pod, allocation: Allocation) -> None:
     """Learn that a pod's addresses go back to the pool.
 
-    When: in DEL, after the pod's interface was taken out of service.
+    When: after DEL was answered; or after the attachment was removed for another
+    reason: a DEL that was missed, GC, or because its link was gone.
     Given: the pod as it was at ADD, and what it had.
     Return: nothing.
     Errors: logged; the addresses go back all the same.
-    Undo / run twice: called once for an attachment, also for one found dead.
+    Undo / run twice: called once for an attachment.
     """
 
 
@@ -143,7 +143,7 @@ def release_ip(pod: Pod, allocation: Allocation) -> None:
 def detached(pod: Pod, allocation: Allocation) -> None:
     """Observe that a pod is gone.
 
-    When: after DEL was answered.
+    When: right after release_ip.
     Given: the pod as it was at ADD, and what it had.
     Return: nothing.
     Errors: logged.

@@ -246,12 +246,10 @@ class Pool(Protocol):
         *,
         address: Ip | None = None,
         eni: str | None = None,
-        kind: Literal["address", "prefix"] | None = None,
     ) -> Lease:
         """Take an address at once; what was taken goes back if the ADD fails.
 
-        ``address`` asks for just this one, ``eni`` for one of that ENI, ``kind`` for a
-        secondary address or one out of a prefix.
+        ``address`` asks for just this one, ``eni`` for one of that ENI.
 
         Raises PoolEmptyError when there is none; let it pass: the core waits for
         addresses and calls the hook again.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -57,12 +58,14 @@ def test_one_that_comes_later_is_found(tmp_path: Path) -> None:
 
 def test_one_that_is_still_being_written_is_left(tmp_path: Path) -> None:
     undertaker = Undertaker()
-    half = leave(tmp_path, ".1-1", "c1", 100.0)
+    half = leave(tmp_path, ".1-1", "c1", time.time())
+    abandoned = leave(tmp_path, ".0-1", "c0", time.time() - 90)
 
     Tombstones(tmp_path, undertaker).work_off()
 
     assert undertaker.buried == []
     assert half.exists()
+    assert not abandoned.exists()
 
 
 def test_rubbish_is_removed_and_harms_nothing(tmp_path: Path) -> None:

@@ -216,3 +216,18 @@ def test_without_the_agent_each_command_does_what_it_can(
         lab.run("agent", "start", "1")
     assert lab.call("ADD", config, variables).status == 0
     assert lab.call("DEL", config, variables).status == 0
+
+
+def test_a_delete_works_although_a_setting_has_become_unusable(
+    lab: LabHand, netns: str
+) -> None:
+    variables = {"CNI_CONTAINERID": "c1", "CNI_IFNAME": "eth0", "CNI_NETNS": netns}
+    before = lab.picture()
+    assert lab.call("ADD", entry(*GOOD), variables).status == 0
+
+    spoilt = lab.call("DEL", b"{nonsense", variables)
+    deleted = lab.call("DEL", entry("secondary-ip", "gone-plugin", mtu=9), variables)
+
+    assert spoilt.said["code"] == 6
+    assert deleted.status == 0
+    assert lab.settles_to(before)

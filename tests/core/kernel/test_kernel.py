@@ -418,7 +418,7 @@ def test_a_different_object_of_somebody_else_is_never_overwritten(
     world.run("ip", "route", "add", "10.0.1.1", "dev", "lo", "table", "512")
     before, inside = world.snapshot(), world.snapshot("a")
 
-    with pytest.raises(ForeignObjectError, match=r"link='lo'.* is there"):
+    with pytest.raises(ForeignObjectError, match=r"link=lo.* is there"):
         kernel.apply(flat_pod(), pod)
 
     assert world.snapshot() == before

@@ -334,7 +334,7 @@ def test_a_foreign_route_is_refused_and_can_be_tried_again(
 ) -> None:
     eni.run("ip", "route", "add", "10.0.2.0/24", "dev", "lo", "table", "2")
 
-    with pytest.raises(ForeignObjectError, match="link='lo'"):
+    with pytest.raises(ForeignObjectError, match="link=lo"):
         kernel.settle((), WANTED, {})
     eni.run("ip", "route", "del", "10.0.2.0/24", "dev", "lo", "table", "2")
     kernel.settle(WANTED, WANTED, {})
