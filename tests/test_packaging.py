@@ -251,3 +251,15 @@ def test_every_module_says_what_it_is_for(top: str) -> None:
             second = module.body[1]
             assert isinstance(second, ast.ImportFrom), path
             assert second.module == "__future__", path
+
+
+def test_ruff_is_the_same_everywhere() -> None:
+    texts = [
+        (ROOT / name).read_text()
+        for name in ("tox.ini", ".pre-commit-config.yaml", ".ci/setup")
+    ]
+
+    versions = [set(re.findall(r"\bruff==[\d.*]+", text)) for text in texts]
+
+    assert len(set().union(*versions)) == 1
+    assert all(versions)
