@@ -22,7 +22,7 @@ from ipaddress import (
     IPv6Network,
 )
 from textwrap import shorten
-from typing import ClassVar, Final, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 from attrs import Attribute, field, fields, frozen, validators
 
@@ -85,14 +85,14 @@ def _sysctl_path(_: object, attribute: Attribute[str], value: str) -> None:
         raise ValueError(msg)
 
 
-def _short(one: Object) -> str:
+def _short(self: Any) -> str:
     """Write an object for a message: only what is not as usual, and no long texts."""
     told = [
         f"{field.name}={shorten(str(value), 60)}"
-        for field in fields(type(one))
-        if (value := getattr(one, field.name)) != field.default
+        for field in fields(type(self))
+        if (value := getattr(self, field.name)) != field.default
     ]
-    return f"{type(one).__name__}({', '.join(told)})"
+    return f"{type(self).__name__}({', '.join(told)})"
 
 
 _mtu = validators.and_(validators.ge(68), validators.le(65535))
