@@ -7,7 +7,7 @@ leaves this module is a value or an EniplugError that names the plugin.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import pluggy
@@ -173,7 +173,7 @@ class Chain:
 
 
 def _callers(
-    manager: pluggy.PluginManager, hook: str, plugins: dict[str, object]
+    manager: pluggy.PluginManager, hook: str, plugins: Mapping[str, object]
 ) -> Iterable[Caller]:
     """One caller per plugin that implements the hook; wrappers stay around each."""
     wrappers = {

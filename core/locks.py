@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Generator, Hashable
 from contextlib import contextmanager
 from threading import Lock
 
@@ -27,7 +27,7 @@ class KeyLocks:
         return len(self._locks)
 
     @contextmanager
-    def hold(self, key: Hashable) -> Iterator[None]:
+    def hold(self, key: Hashable) -> Generator[None]:
         """Hold the lock of one key."""
         with self._mutex:
             counted = self._locks.setdefault(key, _Counted())

@@ -8,7 +8,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -124,7 +124,7 @@ def a_lab(
     *,
     conflist: Mapping[str, Any] | None = None,
     **fields: Any,
-) -> Iterator[LabHand]:
+) -> Generator[LabHand]:
     """Bring a lab up, and down whatever happens; fields are those of `Plan`."""
     names = Names(f"{name}-{os.getpid()}-{secrets.token_hex(2)}")
     text = None if conflist is None else json.dumps(conflist)

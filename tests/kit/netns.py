@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def run(*words: str, inside: str | None = None) -> str:
 
 
 @contextmanager
-def namespace() -> Iterator[str]:
+def namespace() -> Generator[str]:
     """Make a namespace whose lo is up; its name is given."""
     name = PREFIX + secrets.token_hex(4)
     run("ip", "netns", "add", name)
@@ -38,7 +38,7 @@ def namespace() -> Iterator[str]:
 
 
 @contextmanager
-def inside(name: str) -> Iterator[None]:
+def inside(name: str) -> Generator[None]:
     """Move this thread, and the threads and processes that it starts, inside."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     netns.setns(name)
@@ -66,7 +66,7 @@ class Pods:
 
 
 @contextmanager
-def pods() -> Iterator[Pods]:
+def pods() -> Generator[Pods]:
     """Give a maker of pods' namespaces."""
     with ExitStack() as stack:
         yield Pods(stack)
