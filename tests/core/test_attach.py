@@ -19,7 +19,7 @@ from eniplug.core.parts import AttachmentKey, Life
 from eniplug.core.pool import AddressPool
 from eniplug.core.rebuild import parts_of
 from eniplug.core.state import State
-from eniplug.core.store import Store
+from eniplug.core.store import set_aside
 from eniplug.hooks import (
     HOST,
     PROJECT,
@@ -47,6 +47,7 @@ from eniplug.hooks.errors import (
 )
 from eniplug.testing.builders import ADDRESSES, NODE, PRIMARY, a_pod
 from kit.netns import Pods, inside, namespace, picture, pods, run
+from kit.stores import Stores, stores
 
 pytestmark = pytest.mark.root
 
@@ -108,7 +109,7 @@ class World:
     """A node's namespace that this thread is in, a pool of three, and pods."""
 
     name: str
-    folder: Path
+    stores: Stores
     pods: Pods
     kernel: Kernel
     now: float = 0.0
@@ -117,7 +118,7 @@ class World:
     def start(self, addresses: int = 3, patience: float = 5.0) -> Attachments:
         """Start as the agent does, also after a crash."""
         pool = AddressPool(0.0, time.monotonic)
-        self.state = State(Store(self.folder / "state.db"), pool, lambda: None)
+        self.state = State(self.stores.open(), pool, lambda: None)
         self.state.add_eni(PRIMARY, 9, ADDRESSES[:addresses])
         self.attachments = Attachments(
             self.state, self.kernel, lambda: NODE, self._bury, patience=patience
@@ -149,8 +150,13 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with namespace() as name, pods() as made, inside(name):
-        world = World(name, tmp_path, made, Kernel())
+    with (
+        namespace() as name,
+        pods() as made,
+        inside(name),
+        stores(tmp_path) as kept,
+    ):
+        world = World(name, kept, made, Kernel())
         world.start()
         yield world
 
@@ -449,9 +455,9 @@ def test_no_descriptor_is_left_open(world: World) -> None:
 def test_a_lost_store_is_made_again_from_the_node(world: World) -> None:
     before = world.picture()
     was = [world.attachments.add(world.request(n, world.pods.new())) for n in (0, 1)]
-    (world.folder / "state.db").rename(world.folder / "lost.db")
+    set_aside(world.stores.path)
 
-    store = Store(world.folder / "state.db")
+    store = world.stores.open()
     for part in parts_of(world.kernel.links(), survey(), lambda _: PRIMARY):
         store.update(store.begin(part))
     store.close()

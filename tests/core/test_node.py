@@ -13,7 +13,6 @@ from eniplug.core.kernel import Kernel
 from eniplug.core.node import NodeScope
 from eniplug.core.pool import AddressPool
 from eniplug.core.state import State
-from eniplug.core.store import Store
 from eniplug.hooks import (
     PROJECT,
     LinkState,
@@ -27,6 +26,7 @@ from eniplug.hooks import (
 from eniplug.hooks.errors import ConflictError, KernelError
 from eniplug.testing.builders import NODE, PRIMARY, SECOND
 from kit.netns import inside, namespace, run
+from kit.stores import Stores, stores
 
 pytestmark = pytest.mark.root
 
@@ -65,20 +65,20 @@ def chain(**plugins: object) -> Chain:
 
 @define
 class World:
-    folder: Path
+    stores: Stores
     kernel: Kernel
 
     def scope(self, *chains: Chain, node: Node = ONE) -> NodeScope:
         pool = AddressPool(0.0, time.monotonic)
-        state = State(Store(self.folder / "state.db"), pool, lambda: None)
+        state = State(self.stores.open(), pool, lambda: None)
         return NodeScope(node, chains, self.kernel, state)
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with namespace() as name, inside(name):
+    with namespace() as name, inside(name), stores(tmp_path) as kept:
         run("ip", "link", "add", "ens5", "type", "veth", "peer", "name", "p5")
-        yield World(tmp_path, Kernel())
+        yield World(kept, Kernel())
 
 
 def rules() -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,24 +9,22 @@ from attrs import define, evolve
 from eniplug.core.parts import AttachmentKey, Life
 from eniplug.core.pool import AddressPool
 from eniplug.core.state import Desk, State
-from eniplug.core.store import Store
 from eniplug.hooks import LinkState
 from eniplug.hooks.errors import ConflictError, EniLimitError, PoolEmptyError
 from eniplug.testing.builders import ADDRESSES, PRIMARY, SECOND, a_pod
 from kit.parts import a_part
+from kit.stores import Stores, stores
 
 
 @define
 class World:
-    folder: Path
+    stores: Stores
     now: float = 1000.0
     wakes: int = 0
 
     def state(self, addresses: int = 3) -> State:
         pool = AddressPool(30.0, lambda: self.now)
-        state = State(
-            Store(self.folder / "state.db"), pool, self.wake, lambda: self.now
-        )
+        state = State(self.stores.open(), pool, self.wake, lambda: self.now)
         state.add_eni(PRIMARY, 9, ADDRESSES[:addresses])
         return state
 
@@ -34,8 +33,9 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> Iterator[World]:
+    with stores(tmp_path) as made:
+        yield World(made)
 
 
 def attach(state: State, number: int) -> object:
