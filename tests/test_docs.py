@@ -384,7 +384,7 @@ def test_a_conflist_in_a_document_is_one_that_the_agent_takes(
 
 def run(code: str, name: str) -> ModuleType:
     module = ModuleType(name)
-    exec(compile(code, name, "exec"), vars(module))
+    exec(compile(code, f"<{name}>", "exec"), vars(module))
     return module
 
 
@@ -394,7 +394,7 @@ def tutorial(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     code, _ = blocks(text_of("docs/write-a-plugin.md"), "python")
     module = ModuleType("listen_queue")
     monkeypatch.setitem(sys.modules, "listen_queue", module)
-    exec(compile(code, "listen_queue.py", "exec"), vars(module))
+    exec(compile(code, "<listen_queue.py>", "exec"), vars(module))
     return module
 
 
@@ -423,7 +423,7 @@ def test_the_examples_of_hooks_are_hooks_with_arguments_that_they_may_have() -> 
     found: dict[str, set[str]] = {}
     for code in blocks(text_of("docs/hooks.md"), "python"):
         space = dict(names)
-        exec(compile(code, "hooks.md", "exec"), space)
+        exec(compile(code, "<hooks.md>", "exec"), space)
         [hook] = [space[name] for name in HOOKS if name in space]
         found[hook.__name__] = {*inspect.signature(hook).parameters} - {"self"}
 
