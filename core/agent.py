@@ -117,6 +117,10 @@ class Agent:
         )
         if self._options.rebuild:
             self._rebuild(store, facts)
+        for token, what in store.intents().items():
+            # EC2 has just told what there is, and the worker looks for what leaked.
+            log.warning("an earlier call was cut off", what=what)
+            store.done(token)
         work = Event()
         pool = AddressPool(self._settings.ip_cooldown_period, time.monotonic)
         state = State(store, pool, work.set)
