@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class Stores:
 
 
 @contextmanager
-def stores(folder: Path) -> Iterator[Stores]:
+def stores(folder: Path) -> Generator[Stores]:
     """Give a folder's store, ``state.db``."""
     with ExitStack() as stack:
         yield Stores(folder / "state.db", stack)
