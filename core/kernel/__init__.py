@@ -21,7 +21,7 @@ from itertools import count
 from pathlib import Path
 
 from eniplug.core.kernel import graves
-from eniplug.core.kernel.changes import Changes, removal, vanishes
+from eniplug.core.kernel.changes import Changes, Step, removal, vanishes
 from eniplug.core.kernel.compare import Difference, differences
 from eniplug.core.kernel.decode import LinkInfo
 from eniplug.core.kernel.lock import FairLock
@@ -103,19 +103,20 @@ class Kernel:
         with ExitStack() as stack:
             host = stack.enter_context(self._host())
             try:
+                raise_host: list[Step] = []
                 if pairs.veths or any(one.side is POD for one in objects):
                     pod = stack.enter_context(self._pod(netns))
                     assert netns is not None
                     changes.done += pairs.make(host, pod, netns, self._numbers)
                     changes.make(
-                        host, (), first=pairs.raised(host, alias, ipv6=self._ipv6)
-                    )
-                    changes.make(
                         pod,
                         pairs.rest(objects, POD),
                         first=pairs.raised(pod, "", ipv6=self._ipv6),
                     )
-                changes.make(host, pairs.rest(objects, HOST))
+                    # The end that is raised last can send at once; the other one only
+                    # when the kernel has got round to its carrier (linkwatch).
+                    raise_host = pairs.raised(host, alias, ipv6=self._ipv6)
+                changes.make(host, pairs.rest(objects, HOST), first=raise_host)
             except BaseException as error:
                 for words in changes.undo():
                     error.add_note(f"not undone: {words}")
