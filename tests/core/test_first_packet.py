@@ -17,7 +17,7 @@ from kit.netns import Pods, inside, namespace, pods, run
 pytestmark = pytest.mark.root
 
 PORT = 9
-ROUNDS = 3
+ROUNDS = 10
 
 
 @pytest.fixture
