@@ -201,14 +201,12 @@ class Requests:
         chain: Chain | None = None,
         here: Callable[[], bool] = lambda: True,
     ) -> Request:
-        if request.netns is not None:
-            check_netns(request.netns)
         return Request(
             id=request.id,
             pod=self._pod(call, conf),
             chain=chain,
             plugins=names_of(conf.plugins),
-            netns=request.netns,
+            netns=_pods_netns(call, request.netns),
             sandbox=call.netns,
             here=here,
         )
@@ -228,6 +226,21 @@ class Requests:
             veth_prefix=conf.veth_prefix or self._settings.veth_prefix,
             prev=conf.prev_result,
         )
+
+
+def _pods_netns(call: Call, netns: int | None) -> int | None:
+    """Hold that a descriptor is a pod's namespace.
+
+    Raises NetnsError, but for a DEL, which then leaves the pod's side alone.
+    """
+    try:
+        if netns is not None:
+            check_netns(netns)
+    except NetnsError:
+        if call.command != "DEL":
+            raise
+        return None
+    return netns
 
 
 def _config(call: Call, stdin: bytes) -> NetConf:
