@@ -17,6 +17,7 @@ from eniplug.lab.names import Names
 from eniplug.lab.plan import Plan
 from eniplug.lab.sweep import claim, clear, end_holder, release
 
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _NEEDED = {"ip": "iproute2", "nft": "nftables"}
 
 
@@ -43,9 +44,16 @@ def up(plan: Plan, step: Callable[[str], None]) -> dict[str, Any]:
     """
     names = Names(plan.lab)
     release(names, claim(names))  # a taken name is refused before anything is started
-    supervisor, progress = _spawn(plan)
     said: dict[str, Any] = {}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
     try:
+        supervisor, progress = _spawn(plan)
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
+    try:
+        # An interrupt that came meanwhile is raised here, where there is whom to end.
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         with progress:
             for line in progress:
                 said = json.loads(line)
@@ -73,7 +81,12 @@ def _spawn(plan: Plan) -> tuple[int, IO[bytes]]:
         copies = [(os.POSIX_SPAWN_DUP2, fd, i) for i, fd in enumerate((stdin, write))]
         environ = dict(os.environ)
         pid = os.posix_spawn(
-            sys.executable, command, environ, file_actions=copies, setsid=True
+            sys.executable,
+            command,
+            environ,
+            file_actions=copies,
+            setsid=True,
+            setsigmask=(),
         )
     finally:
         os.close(stdin)

@@ -31,14 +31,30 @@ BUG = "this is a bug in the lab: please report it"
 
 
 class _Interrupts:
-    """Turns the first signal into KeyboardInterrupt; later ones change nothing."""
+    """Turns the first signal into KeyboardInterrupt; later ones change nothing.
+
+    One that comes before `begin` is kept until then.
+    """
 
     def __init__(self) -> None:
         self.over = False
+        self._begun = False
+        self._kept = False
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._caught)
 
+    def begin(self) -> None:
+        """Let signals through from now on, one that was kept first."""
+        self._begun = True
+        if self._kept:
+            self._interrupt()
+
     def _caught(self, number: int, frame: FrameType | None) -> None:
+        if self._begun:
+            self._interrupt()
+        self._kept = True
+
+    def _interrupt(self) -> None:
         if not self.over:
             self.over = True
             raise KeyboardInterrupt
@@ -51,10 +67,12 @@ def run(plan: Plan) -> None:
     """
     interrupts = _Interrupts()
     names = Names(plan.lab)
+    # From here to the try nothing may interrupt: the name would stay behind.
     held = claim(names)
     lab = Lab(plan, lambda step: _say(step=step))
     server: Server | None = None
     try:
+        interrupts.begin()
         for what in sweep(names):
             _say(step=f"removed what an earlier lab left: {what}")
         remember(names)
