@@ -17,14 +17,12 @@ def rooted(item: pytest.Item) -> bool:
     return any(item.get_closest_marker(name) for name in ("root", "lab", "smoke"))
 
 
-def traces(module: object) -> set[Path]:
-    """The network namespaces and the labs' folders that this module made.
+def traces() -> set[Path]:
+    """The network namespaces and the labs' folders that our tests made.
 
-    They are told by name, for other runs on this machine are none of ours: a name holds
-    the process's number, or begins with that of the module's lab, ``NAMES.lab``.
+    Their names hold this process's number: other runs on this machine are none of ours.
     """
-    lab = getattr(getattr(module, "NAMES", None), "lab", None)
-    ours = re.compile(rf".+-{os.getpid()}(-.+)?" + (rf"|{lab}-.+" if lab else ""))
+    ours = re.compile(rf".+-{os.getpid()}(-.+)?")
     found = (*Path("/run/netns").glob("*"), *Path("/run").glob("*-lab"))
     return {path for path in found if ours.fullmatch(path.name)}
 
@@ -39,7 +37,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail the last test of a module that leaves namespaces or labs behind."""
-    before = traces(request.module)
+    before = traces()
 
     yield
 
@@ -47,7 +45,7 @@ def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     if not any(rooted(item) for item in items):
         return
     deadline = time.monotonic() + LEAVES_WITHIN
-    while left := traces(request.module) - before:
+    while left := traces() - before:
         if time.monotonic() > deadline:
             pytest.fail(f"left behind: {', '.join(sorted(map(str, left)))}")
         time.sleep(0.05)
