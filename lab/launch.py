@@ -43,10 +43,10 @@ def up(plan: Plan, step: Callable[[str], None]) -> dict[str, Any]:
     included, leaves nothing of the lab.
     """
     names = Names(plan.lab)
-    release(names, claim(names))  # a taken name is refused before anything is started
     said: dict[str, Any] = {}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
     try:
+        release(names, claim(names))  # a taken name is refused before anything starts
         supervisor, progress = _spawn(plan)
     except BaseException:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -14,8 +14,9 @@ import pytest
 from eniplug.lab import launch
 from eniplug.lab.errors import LabError
 from eniplug.lab.names import Names
+from kit.names import MINE
 
-NAMES = Names("lf-cmd")
+NAMES = Names(f"{MINE}-cmd")
 
 Done = subprocess.CompletedProcess[str]
 
@@ -52,16 +53,16 @@ def test_help_costs_neither_moto_nor_pyroute2(words: list[str]) -> None:
 @pytest.mark.root
 def test_without_a_lab_every_command_says_how_to_get_one() -> None:
     for words in (["status"], ["pod", "rm", "web"], ["exec", "web", "--", "true"]):
-        done = eniplug("lab", *words, ENIPLUG_LAB="lf-cmd-none")
+        done = eniplug("lab", *words, ENIPLUG_LAB=f"{MINE}-cmd-none")
 
         assert done.returncode == 1
-        assert "no lab named 'lf-cmd-none' is up" in done.stderr
+        assert f"no lab named '{MINE}-cmd-none' is up" in done.stderr
         assert "eniplug lab up" in done.stderr
 
 
 @pytest.mark.root
 def test_a_lab_that_is_not_up_is_quietly_taken_down() -> None:
-    done = eniplug("lab", "down", "--json", ENIPLUG_LAB="lf-cmd-none")
+    done = eniplug("lab", "down", "--json", ENIPLUG_LAB=f"{MINE}-cmd-none")
 
     assert json.loads(done.stdout) == {"was_up": False, "swept": []}
 
@@ -84,7 +85,7 @@ def test_a_lab_that_is_not_up_is_quietly_taken_down() -> None:
 def test_wrong_words_are_refused_with_what_is_wanted(
     words: list[str], said: str
 ) -> None:
-    done = eniplug("lab", *words, ENIPLUG_LAB="lf-cmd-none")
+    done = eniplug("lab", *words, ENIPLUG_LAB=f"{MINE}-cmd-none")
 
     assert done.returncode in {1, 2}
     assert said in done.stderr
@@ -257,5 +258,5 @@ class TestWithALab:
         done = eniplug("lab", "up")
 
         assert done.returncode == 1
-        assert "a lab named 'lf-cmd' is up" in done.stderr
+        assert f"a lab named '{MINE}-cmd' is up" in done.stderr
         assert "eniplug lab down" in done.stderr

@@ -12,10 +12,11 @@ from eniplug.lab.control import Server, ask
 from eniplug.lab.errors import LabError
 from eniplug.lab.names import Names
 from eniplug.lab.sweep import claim, clear, release, sweep
+from kit.names import MINE
 
 pytestmark = pytest.mark.root
 
-NAMES = Names("lf-control")
+NAMES = Names(f"{MINE}-control")
 
 
 def refuse() -> None:
@@ -89,7 +90,7 @@ def test_two_commands_run_at_the_same_time() -> None:
 
 
 def test_without_a_lab_the_client_says_how_to_get_one() -> None:
-    with pytest.raises(LabError, match="no lab named 'lf-none' is up") as caught:
-        ask(Names("lf-none"), "status")
+    with pytest.raises(LabError, match=f"no lab named '{MINE}-none' is up") as caught:
+        ask(Names(f"{MINE}-none"), "status")
 
     assert caught.value.remedy == "run `eniplug lab up`"

@@ -10,20 +10,21 @@ import pytest
 from eniplug.lab import launch, netns
 from eniplug.lab.names import Names
 from eniplug.lab.plan import Plan
+from kit.names import MINE
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
 
-NAMES = Names("lf-demo")
+NAMES = Names(f"{MINE}-demo")
 COMMAND = [
     sys.executable,
     "-uc",
-    "import sys; from eniplug.lab.demo import main; sys.exit(main('lf-demo'))",
+    f"import sys; from eniplug.lab.demo import main; sys.exit(main('{MINE}-demo'))",
 ]
 
 
 def left() -> list[str]:
     spaces = [space for space in netns.names() if NAMES.owns(space)]
-    return [*spaces, *(str(path) for path in Path("/run").glob("lf-demo*"))]
+    return [*spaces, *(str(path) for path in Path("/run").glob(f"{MINE}-demo*"))]
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +63,7 @@ def test_a_demo_leaves_another_lab_of_its_name_alone() -> None:
         done = subprocess.run(COMMAND, capture_output=True, text=True, timeout=60)
 
         assert done.returncode == 1
-        assert "a lab named 'lf-demo' is up" in done.stdout
+        assert f"a lab named '{MINE}-demo' is up" in done.stdout
         assert Path(f"/proc/{found['pid']}").exists()
         assert NAMES.vpc in netns.names()
     finally:

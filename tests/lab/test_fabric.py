@@ -12,10 +12,11 @@ from eniplug.lab.fabric import Fabric, guest_link
 from eniplug.lab.facts import EniFacts
 from eniplug.lab.names import Names
 from eniplug.lab.sweep import clear
+from kit.names import MINE
 
 pytestmark = pytest.mark.root
 
-NAMES = Names("lf-fabric")
+NAMES = Names(f"{MINE}-fabric")
 SUBNET = IPv4Network("10.0.1.0/24")
 
 

@@ -14,10 +14,11 @@ from eniplug.lab.facts import EniFacts
 from eniplug.lab.internet import ADDRESS, Internet
 from eniplug.lab.names import Names
 from eniplug.lab.sweep import clear
+from kit.names import MINE
 
 pytestmark = pytest.mark.root
 
-NAMES = Names("lf-inet")
+NAMES = Names(f"{MINE}-inet")
 PRIVATE, PUBLIC = IPv4Address("10.0.1.10"), IPv4Address("198.51.100.7")
 
 

@@ -10,10 +10,11 @@ from eniplug.lab import netns
 from eniplug.lab.mounts import OWN, node_view
 from eniplug.lab.names import Names
 from eniplug.lab.sweep import clear
+from kit.names import MINE
 
 pytestmark = pytest.mark.root
 
-NAMES = Names("lf-mounts")
+NAMES = Names(f"{MINE}-mounts")
 FILES = [directory / "lf-file" for directory in (*OWN, Path("/run/eniplug"))]
 
 

@@ -12,10 +12,11 @@ import pytest
 from eniplug.lab import netns
 from eniplug.lab.names import Names
 from eniplug.lab.sweep import clear
+from kit.names import MINE
 
 pytestmark = pytest.mark.root
 
-NAMES = Names("lf-netns")
+NAMES = Names(f"{MINE}-netns")
 ONE = NAMES.node(1)
 
 

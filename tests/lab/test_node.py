@@ -17,10 +17,11 @@ from eniplug.lab.errors import LabError
 from eniplug.lab.names import Names
 from eniplug.lab.node import BIN, CONFLIST, Node
 from eniplug.lab.sweep import claim, clear, release, sweep
+from kit.names import MINE
 
 pytestmark = pytest.mark.root
 
-NAMES = Names("lf-node")
+NAMES = Names(f"{MINE}-node")
 
 AGENT = """
 import os, pathlib, socket, sys, time
@@ -155,7 +156,7 @@ def test_agents_die_with_the_process_that_started_them() -> None:
         from eniplug.lab import netns
         from eniplug.lab.names import Names
         from eniplug.lab.node import Node
-        names = Names("lf-node-orphan")
+        names = Names(f"{MINE}-node-orphan")
         netns.create(names.node(1))
         node = Node(1, names.node(1), names.run / "node1")
         node.prepare(tuple({COMMAND!r}), {{}})
@@ -164,7 +165,7 @@ def test_agents_die_with_the_process_that_started_them() -> None:
         print(node.agent, flush=True)
         sys.stdin.read()
     """
-    names = Names("lf-node-orphan")
+    names = Names(f"{MINE}-node-orphan")
     clear(names)
     command = [sys.executable, "-c", textwrap.dedent(code)]
     pipe = subprocess.PIPE

@@ -12,10 +12,11 @@ from eniplug.lab.names import Names
 from eniplug.lab.node import Node
 from eniplug.lab.pods import AT_ONCE, ChainError, Pod, Pods
 from eniplug.lab.sweep import claim, clear, release, sweep
+from kit.names import MINE
 
 pytestmark = pytest.mark.root
 
-NAMES = Names("lf-pods")
+NAMES = Names(f"{MINE}-pods")
 
 
 class Chain:
@@ -65,7 +66,7 @@ def test_a_pod_has_a_namespace_and_a_result(pods: Pods) -> None:
     (answer,) = pods.add(["web"])
 
     assert answer["result"] == {"ips": [{"address": "10.0.0.1/32"}]}
-    assert "lf-pods-pod-web" in netns.names()
+    assert f"{MINE}-pods-pod-web" in netns.names()
     assert pods.get("web").addresses == ["10.0.0.1"]
     assert [pod["name"] for pod in pods.listed()] == ["web"]
 
@@ -91,7 +92,7 @@ def test_a_refused_pod_leaves_nothing_and_the_others_stay(pods: Pods) -> None:
 
     assert ["error" in answer for answer in answers] == [False, True, False]
     assert answers[1]["error"]["msg"] == "no address"
-    assert "lf-pods-pod-refused" not in netns.names()
+    assert f"{MINE}-pods-pod-refused" not in netns.names()
     assert sorted(pod["name"] for pod in pods.listed()) == ["one", "two"]
 
 
@@ -102,7 +103,7 @@ def test_a_name_is_given_once(pods: Pods, chain: Chain) -> None:
 
     assert "there is a pod of that name" in second["error"]["msg"]
     assert len(chain.added) == 1
-    assert "lf-pods-pod-web" in netns.names()
+    assert f"{MINE}-pods-pod-web" in netns.names()
 
 
 def test_pods_are_added_side_by_side(pods: Pods, chain: Chain) -> None:
@@ -120,7 +121,7 @@ def test_a_removed_pod_leaves_nothing(pods: Pods, chain: Chain) -> None:
 
     assert answers == [{"name": "web"}]
     assert chain.deleted == ["web"]
-    assert "lf-pods-pod-web" not in netns.names()
+    assert f"{MINE}-pods-pod-web" not in netns.names()
     with pytest.raises(LabError, match="there is no pod 'web'"):
         pods.get("web")
 

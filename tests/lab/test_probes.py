@@ -8,10 +8,11 @@ from eniplug.lab import netns, probes, tools
 from eniplug.lab.names import Names
 from eniplug.lab.netns import Inside
 from eniplug.lab.sweep import clear
+from kit.names import MINE
 
 pytestmark = pytest.mark.root
 
-NAMES = Names("lf-probes")
+NAMES = Names(f"{MINE}-probes")
 ONE, TWO = "10.9.0.1", "10.9.0.2"
 
 

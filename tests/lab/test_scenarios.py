@@ -22,6 +22,7 @@ from eniplug.lab.control import ask
 from eniplug.lab.names import Names
 from eniplug.lab.netns import Inside
 from eniplug.lab.plan import Plan
+from kit.names import MINE
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
 
@@ -41,7 +42,7 @@ def eniplug(lab: Names, *words: str) -> str:
 @pytest.fixture
 def lab(request: pytest.FixtureRequest) -> Iterator[Names]:
     """Two nodes of type m5.large: 3 ENIs with 9 addresses for pods each."""
-    names = Names("lf-story")
+    names = Names(f"{MINE}-story")
     launch.down(names)
     settings: dict[str, str] = getattr(request, "param", {})
     environment = {"IP_COOLDOWN_PERIOD": str(COOLDOWN), **settings}

@@ -22,10 +22,11 @@ from eniplug.lab.errors import LabError
 from eniplug.lab.names import Names
 from eniplug.lab.plan import Plan
 from eniplug.lab.sweep import claim, clear, end_holder, processes, release
+from kit.names import MINE
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
 
-NAMES = Names("lf-super")
+NAMES = Names(f"{MINE}-super")
 
 AGENT = """
 import pathlib, socket, sys
@@ -80,7 +81,7 @@ NOTHING: dict[str, list[str]] = {
 
 @pytest.fixture(autouse=True)
 def _clean() -> Iterator[None]:
-    names = [NAMES, Names("lf-super-two")]
+    names = [NAMES, Names(f"{MINE}-super-two")]
     for each in names:
         launch.down(each)
     yield
@@ -95,8 +96,8 @@ def test_a_lab_comes_up_with_its_nodes_and_leaves_nothing() -> None:
     found = launch.up(plan(nodes=2), steps.append)
 
     assert [node["namespace"] for node in found["nodes"]] == [
-        "lf-super-node1",
-        "lf-super-node2",
+        f"{MINE}-super-node1",
+        f"{MINE}-super-node2",
     ]
     assert {node["agent"]["condition"] for node in found["nodes"]} == {"running"}
     assert steps
@@ -115,13 +116,13 @@ def test_a_second_lab_of_one_name_is_refused_and_the_first_lives_on() -> None:
 
 def test_two_labs_are_up_side_by_side() -> None:
     first = launch.up(plan(nodes=1), silent)
-    second = launch.up(plan("lf-super-two", nodes=1), silent)
+    second = launch.up(plan(f"{MINE}-super-two", nodes=1), silent)
 
-    launch.down(Names("lf-super-two"))
+    launch.down(Names(f"{MINE}-super-two"))
 
     assert first["nodes"][0]["address"] == second["nodes"][0]["address"]
     assert ask(NAMES, "status")["nodes"][0]["agent"]["pid"]
-    assert traces(Names("lf-super-two")) == NOTHING
+    assert traces(Names(f"{MINE}-super-two")) == NOTHING
 
 
 def kill(pid: int) -> None:

@@ -14,10 +14,11 @@ from eniplug.lab.errors import LabError
 from eniplug.lab.mounts import node_view
 from eniplug.lab.names import Names
 from eniplug.lab.sweep import claim, clear, end_holder, remember
+from kit.names import MINE
 
 pytestmark = pytest.mark.root
 
-NAMES = Names("lf-sweep")
+NAMES = Names(f"{MINE}-sweep")
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def test_a_name_is_held_once() -> None:
 def test_a_dead_holder_holds_nothing() -> None:
     code = (
         "import os, signal; from eniplug.lab.sweep import claim;"
-        "from eniplug.lab.names import Names; claim(Names('lf-sweep'));"
+        f"from eniplug.lab.names import Names; claim(Names('{MINE}-sweep'));"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     died = subprocess.run([sys.executable, "-c", code]).returncode
@@ -71,7 +72,7 @@ def test_a_sweep_leaves_nothing() -> None:
 
     said = clear(NAMES)
 
-    assert said == ["namespace lf-sweep-node1", "namespace lf-sweep-pod-web"]
+    assert said == [f"namespace {MINE}-sweep-node1", f"namespace {MINE}-sweep-pod-web"]
     assert state() == NOTHING
 
 
@@ -93,7 +94,7 @@ def test_a_process_in_a_labs_namespace_ends_and_no_other() -> None:
 
 
 def test_another_labs_things_stay() -> None:
-    other = Names("lf-sweep-other")
+    other = Names(f"{MINE}-sweep-other")
     netns.create(other.node(1))
     try:
         clear(NAMES)
@@ -124,7 +125,7 @@ def test_a_holder_that_does_not_end_is_killed() -> None:
     code = (
         "import signal, time; signal.signal(15, signal.SIG_IGN);"
         "from eniplug.lab.sweep import claim, remember;"
-        "from eniplug.lab.names import Names; n = Names('lf-sweep');"
+        f"from eniplug.lab.names import Names; n = Names('{MINE}-sweep');"
         "fd = claim(n); remember(n); print(flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", code]

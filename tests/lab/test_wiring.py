@@ -14,10 +14,11 @@ from eniplug.lab.facts import EniFacts, NodeFacts
 from eniplug.lab.names import Names
 from eniplug.lab.sweep import claim, clear, release, sweep
 from eniplug.lab.wiring import Wiring
+from kit.names import MINE
 
 pytestmark = pytest.mark.root
 
-NAMES = Names("lf-wiring")
+NAMES = Names(f"{MINE}-wiring")
 
 
 def eni(node: int, device: int = 0) -> EniFacts:
@@ -92,8 +93,8 @@ def links(wiring: Wiring, number: int) -> str:
 
 def test_instances_become_nodes_that_reach_each_other(wiring: Wiring) -> None:
     assert [node.namespace for _, node in wiring.nodes()] == [
-        "lf-wiring-node1",
-        "lf-wiring-node2",
+        f"{MINE}-wiring-node1",
+        f"{MINE}-wiring-node2",
     ]
     assert ping(wiring, 1, "10.0.1.20")
     assert ping(wiring, 1, "2001:db8::2")
