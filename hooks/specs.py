@@ -135,7 +135,7 @@ def release_ip(pod: Pod, allocation: Allocation) -> None:
     Given: the pod as it was at ADD, and what it had.
     Return: nothing.
     Errors: logged; the addresses go back all the same.
-    Undo / run twice: called once for an attachment.
+    Undo / run twice: called once for each part that went.
     """
 
 
@@ -147,5 +147,5 @@ def detached(pod: Pod, allocation: Allocation) -> None:
     Given: the pod as it was at ADD, and what it had.
     Return: nothing.
     Errors: logged.
-    Undo / run twice: called once for an attachment.
+    Undo / run twice: called once for each part that went.
     """
