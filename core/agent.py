@@ -25,6 +25,7 @@ from eniplug.cni.conflist import Conflist, load_conflist
 from eniplug.cni.errors import CniError
 from eniplug.core import rebuild
 from eniplug.core.attach import Attachments
+from eniplug.core.audit import NOT_SHOWN
 from eniplug.core.chains import Chains, own_chains, usable
 from eniplug.core.cloud import CloudWorker
 from eniplug.core.discover import Facts, discover, eni_of
@@ -37,6 +38,8 @@ from eniplug.core.kernel.reaper import Reaper
 from eniplug.core.kernel.survey import survey
 from eniplug.core.log import configure
 from eniplug.core.manager import Catalogue
+from eniplug.core.memory import recall, remember
+from eniplug.core.modes import check_modes
 from eniplug.core.node import NodeScope
 from eniplug.core.parts import Part
 from eniplug.core.pool import AddressPool
@@ -46,7 +49,7 @@ from eniplug.core.settings import Settings
 from eniplug.core.state import State
 from eniplug.core.store import Store, set_aside
 from eniplug.core.tombstones import Tombstones
-from eniplug.hooks import Eni, Ip, Node
+from eniplug.hooks import Block, Eni, Ip, Node
 from eniplug.hooks.errors import CancelledError, ConfigError, EniplugError, KernelError
 
 log = structlog.get_logger()
@@ -96,6 +99,7 @@ class Agent:
         configure(self._settings.log_level)
         path = options.conflist or self._settings.conflist or SHIPPED
         self._conflist: Conflist = load_conflist(path, trusted=path != SHIPPED)
+        check_modes(self._settings, self._conflist.plugins)
         self._chains = Chains(Catalogue.from_environ(environ))
         self._own = own_chains(self._chains, self._conflist, str(path))
         self._kernel = Kernel(proc_sys=options.proc_sys)
@@ -107,15 +111,17 @@ class Agent:
     def run(self) -> None:
         """Start, serve until `stop`, and stop."""
         began = time.monotonic()
-        store = self._open_store()
+        store, rebuilding = self._open_store()
         metadata = Imds()
         facts, cloud = discover(
             metadata,
             Ec2,
             manage_untagged=self._settings.manage_untagged_eni,
             stop=self._stop,
+            recorded=recall(store),
         )
-        if self._options.rebuild:
+        remember(store, facts)
+        if rebuilding:
             self._rebuild(store, facts)
         for token, what in store.intents().items():
             # EC2 has just told what there is, and the worker looks for what leaked.
@@ -139,9 +145,9 @@ class Agent:
         )
         attachments.recover()
         scope.settle()
+        recorded = store.blocks()
         for eni in enis:
-            # Addresses follow when IMDS agrees with EC2 on them: the worker's business.
-            state.add_eni(eni, facts.limits.eni_capacity, ())
+            self._take_up(state, facts, eni, recorded.get(eni.id, {}))
         host = self._host(facts, state, scope)
         worker = CloudWorker(cloud, metadata, host, facts, self._settings, work)
         tombstones = Tombstones(self._options.run_dir / "tombstones", attachments.bury)
@@ -167,33 +173,73 @@ class Agent:
 
     # -- start -------------------------------------------------------------------------
 
-    def _open_store(self) -> Store:
-        """Open the store; a new one is refused while pods of an older one run here."""
+    def _take_up(
+        self, state: State, facts: Facts, eni: Eni, recorded: Mapping[Block, str]
+    ) -> None:
+        """Give the pool what an ENI had in an earlier life of the agent.
+
+        What EC2 has just shown without it goes into quarantine at once.  Blocks that
+        are not recorded follow when IMDS agrees with EC2: the worker's business.
+        """
+        found = next(one for one in facts.managed if one.id == eni.id)
+        places = (facts.limits.eni_slots, facts.limits.ipv6_per_eni)
+        state.add_eni(eni, places, recorded, kept=found.kind != "interface")
+        for block, reason in recorded.items():
+            if facts.fresh and block not in found.blocks:
+                reason = reason or NOT_SHOWN  # noqa: PLW2901
+            if reason:
+                state.quarantine(eni.id, block, reason)
+
+    def _open_store(self) -> tuple[Store, bool]:
+        """Open the store; tells whether it is new and to be made again.
+
+        One that is lost under running pods, or cannot be read, is made again from what
+        the node shows.  What was there is set aside.
+        """
         path = self._options.run_dir / "state.db"
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._options.rebuild:
             set_aside(path)
-        elif not path.exists():
-            with self._kernel.lock:
-                lost = rebuild.ours(self._kernel.links())
-            if lost:
-                msg = f"{path} is lost, and {len(lost)} of its pods run on this node"
-                raise ConfigError(msg, "start the agent once with --rebuild")
-        return Store(path)
+            return Store(path), True
+        if path.exists():
+            try:
+                return Store(path), False
+            except ConfigError as error:
+                log.error("the store is made again", error=error.message)
+                set_aside(path)
+                return Store(path), True
+        with self._kernel.lock:
+            lost = rebuild.ours(self._kernel.links())
+        if lost:
+            log.error("the store is lost, and made again", pods=len(lost))
+        return Store(path), bool(lost)
 
     def _rebuild(self, store: Store, facts: Facts) -> None:
-        """Fill a new store with the pods that run on the node."""
+        """Fill a new store with the pods that run on the node.
+
+        Raises ConfigError, and leaves no store behind, when a pod's address cannot be
+        told: another pod could be given it.  ``--rebuild`` says to go on without it.
+        """
         with self._kernel.lock:
             links = self._kernel.links()
         by_mac = {link.mac: name for name, link in links.items()}
 
         def eni_of_address(address: Ip) -> Eni | None:
             for found in facts.managed:
-                if address in found.secondary and found.mac in by_mac:
+                if found.holds(address) and found.mac in by_mac:
                     return eni_of(found, by_mac[found.mac], mark=1)
             return None
 
-        for part in rebuild.parts_of(links, survey(), eni_of_address):
+        parts = tuple(rebuild.parts_of(links, survey(), eni_of_address))
+        if len(parts) < len(rebuild.ours(links)) and not self._options.rebuild:
+            store.close()
+            set_aside(store.path)
+            msg = "the store is lost, and not every running pod's address can be told"
+            remedy = "delete the pods that the log names, or start with --rebuild"
+            raise ConfigError(msg, remedy)
+        for eni_id, mark in rebuild.marks_of(links, parts).items():
+            store.keep_mark(eni_id, mark)
+        for part in parts:
             store.update(store.begin(part))
 
     def _found_enis(self, facts: Facts, state: State) -> Sequence[Eni]:
@@ -228,12 +274,14 @@ class Agent:
         planner = next(c for c in self._own if c.address_plugins)
         limit = facts.limits.max_enis
         most = limit if self._settings.max_eni is None else self._settings.max_eni
+        prefixed = "prefix-delegation" in planner.address_plugins
+        usual = facts.limits.max_prefix_pods if prefixed else facts.limits.max_pods
         bounds = Bounds(
             instance_type=facts.instance_type,
             max_enis=min(limit, most),
             unmanaged=facts.places_lost,
-            eni_capacity=facts.limits.eni_capacity,
-            max_pods=self._settings.max_pods or facts.limits.max_pods,
+            places=(facts.limits.eni_slots, facts.limits.ipv6_per_eni),
+            max_pods=self._settings.max_pods or usual,
         )
         return AgentHost(
             state=state,

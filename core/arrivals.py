@@ -1,7 +1,7 @@
-"""Addresses between EC2's answer and the pool.
+"""Blocks between EC2's answer and the pool.
 
-EC2 gives an address before IMDS shows it, and attaches an ENI before its link is there.
-An address is let in when EC2, IMDS and the link agree on it.
+EC2 gives an address or a prefix before IMDS shows it, and attaches an ENI before its
+link is there.  A block is let in when EC2, IMDS and the link agree on it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from eniplug.core.discover import eni_of
 from eniplug.core.ec2 import EniFacts
 from eniplug.core.imds import Metadata
 from eniplug.core.transit import Arrival
+from eniplug.hooks.capacity import Block
 from eniplug.hooks.errors import EniplugError, StaleMetadataError
-from eniplug.hooks.objects import Ip
 from eniplug.hooks.values import Eni
 
 log = structlog.get_logger()
 
-STALE_AFTER: Final = 30.0
+STALE_AFTER: Final = 10.0
 """Seconds after which an arrival that is not seen is told as the cause."""
 
 LOST_AFTER: Final = 120.0
@@ -39,12 +39,12 @@ class Receiver(Protocol):
         """Return an ENI's own mark, the same each time."""
         ...
 
-    def adopt(self, eni: Eni, addresses: Sequence[Ip]) -> None:
-        """Set an ENI up on the node, then let its addresses into the pool."""
+    def adopt(self, eni: Eni, blocks: Sequence[Block]) -> None:
+        """Set an ENI up on the node, then let its blocks into the pool."""
         ...
 
-    def supply(self, eni_id: str, addresses: Sequence[Ip]) -> None:
-        """Let addresses of a known ENI into the pool; some may be there already."""
+    def supply(self, eni_id: str, blocks: Sequence[Block]) -> None:
+        """Let blocks of a known ENI into the pool; some may be there already."""
         ...
 
     def blocked(self, error: EniplugError | None) -> None:
@@ -71,17 +71,18 @@ class Arrivals:
         return tuple(self._all.values())
 
     def expect(
-        self, eni: EniFacts, addresses: Iterable[Ip], *, new: bool = False
+        self, eni: EniFacts, blocks: Iterable[Block], *, new: bool = False
     ) -> None:
-        """Expect addresses of an ENI; ``new``: the ENI itself is not in the pool."""
-        now, coming = self._clock(), set(addresses)
+        """Expect blocks of an ENI; ``new``: the ENI itself is not in the pool."""
+        now, coming = self._clock(), set(blocks)
         there = self._all.get(eni.id)
         if there is not None:
-            there.addresses |= coming
-            there.due = there.since = now
+            if coming - there.blocks:
+                there.blocks |= coming
+                there.due = there.since = now
         elif coming or new:
             self._all[eni.id] = Arrival(
-                eni=eni, addresses=coming, new=new, since=now, due=now
+                eni=eni, blocks=coming, new=new, since=now, due=now
             )
 
     def forget(self, eni_id: str) -> None:
@@ -112,11 +113,11 @@ class Arrivals:
             self.forget(eni_id)
             return False
         if late > STALE_AFTER and trouble is None:
-            msg = f"EC2 gave addresses of {eni_id} that IMDS or the link does not show"
+            msg = f"EC2 gave blocks of {eni_id} that IMDS or the link does not show"
             trouble = StaleMetadataError(msg)
         if seen or trouble is not None:
             self._receiver.blocked(trouble)
-        if arrival.new or arrival.addresses:
+        if arrival.new or arrival.blocks:
             arrival.later(now)
         else:
             self.forget(eni_id)
@@ -127,13 +128,11 @@ class Arrivals:
         eni = arrival.eni
         if self._metadata.interface_id(eni.mac) != eni.id:
             return False
-        here = sorted(
-            arrival.addresses.intersection(self._metadata.local_ipv4s(eni.mac)),
-            key=int,
-        )
+        shown = self._metadata.blocks(eni.mac)
+        here = sorted(arrival.blocks & shown, key=str)
         if arrival.new:
             link = self._receiver.link_of(eni.mac)
-            if link is None or (arrival.addresses and not here):
+            if link is None or (arrival.blocks and not here):
                 return False
             mark = self._receiver.mark_for(eni.id)
             self._receiver.adopt(eni_of(eni, link, mark), here)
@@ -142,5 +141,5 @@ class Arrivals:
             self._receiver.supply(eni.id, here)
         else:
             return False
-        arrival.addresses.difference_update(here)
+        arrival.blocks.difference_update(here)
         return True

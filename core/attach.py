@@ -28,7 +28,9 @@ from eniplug.hooks.errors import (
     EniplugError,
     InterfaceTakenError,
     KernelError,
+    NoFreePrefixError,
     PoolEmptyError,
+    StoreError,
     UnknownContainerError,
 )
 
@@ -122,6 +124,7 @@ class Attachments:
         pod = evolve(request.pod, slot=slot)
         desk: Desk | None = None
         part: Part | None = None
+        applied = False
         try:
             allocation, desk = self._allocate(chain, pod, request.here)
             part = self._state.begin(
@@ -137,17 +140,31 @@ class Attachments:
             )
             with self._kernel.lock:
                 foreign = self._kernel.apply(part.objects, netns, part.alias)
+            applied = True
             result = result_of(part.objects, pod, request.sandbox)
             return self._state.live(part, result, foreign)
         except BaseException:
             if part is not None:
-                self._state.aborted(part)
+                self._undo(part, netns, applied=applied)
             else:
                 if desk is not None:
                     desk.give_back()
                 if not siblings:
                     self._state.close_slot(slot)
             raise
+
+    def _undo(self, part: Part, netns: int, *, applied: bool) -> None:
+        """Leave nothing of a part that never came to live.
+
+        What the store cannot be told now, because it is full, the sweep tells it.
+        """
+        if applied:
+            with self._kernel.lock:
+                self._kernel.remove(part.objects, netns)
+        try:
+            self._state.aborted(part)
+        except StoreError as error:
+            log.error("left to the sweep", error=error.message, **_names(part))
 
     def _allocate(
         self, chain: Chain, pod: Pod, here: Callable[[], bool]
@@ -187,9 +204,8 @@ class Attachments:
             except PoolEmptyError as error:
                 desk.give_back()
                 why = self._state.why_blocked()
-                hopeless = (
-                    isinstance(why, EniLimitError) and not self._state.counts().cooling
-                )
+                full = isinstance(why, EniLimitError | NoFreePrefixError)
+                hopeless = full and not self._state.counts().cooling
                 if hopeless or time.monotonic() > end:
                     raise why or error from error
             except BaseException:
@@ -361,7 +377,7 @@ class Attachments:
     def sweep(self, absent: Mapping[int, float], after: float) -> dict[int, float]:
         """Remove parts whose host link has been gone for ``after`` seconds.
 
-        So are those removed whose DEL failed, or was cut off, that long ago.
+        So are those removed whose ADD or DEL failed, or was cut off, that long ago.
         Takes and returns since when (monotonic seconds) each part's link is absent.
         """
         now = time.monotonic()
@@ -369,9 +385,7 @@ class Attachments:
             links = self._kernel.links()
         still: dict[int, float] = {}
         for part in self._state.parts():
-            if part.life is Life.PENDING or (
-                part.life is Life.LIVE and _alive(part, links)
-            ):
+            if part.life is Life.LIVE and _alive(part, links):
                 continue
             since = absent.get(part.id, now)
             if now - since < after:
@@ -379,7 +393,7 @@ class Attachments:
                 continue
             with self._locks.hold(part.key):
                 if part in self._state.parts_of(part.key):
-                    log.info("swept: its host link is gone", **_names(part))
+                    log.info("swept", life=part.life, **_names(part))
                     self._try_remove(part)
         return still
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
 from itertools import count as counting
 from threading import Event, Thread
 from typing import Final, Protocol
@@ -24,35 +25,46 @@ import structlog
 from attrs import evolve
 
 from eniplug.core.arrivals import Arrivals, Receiver
-from eniplug.core.discover import Facts
-from eniplug.core.ec2 import INSTANCE_TAG, Cloud, EniFacts
+from eniplug.core.audit import Audit, Ward
+from eniplug.core.discover import Facts, is_managed
+from eniplug.core.ec2 import CLUSTER_TAG, INSTANCE_TAG, Cloud, EniFacts
 from eniplug.core.imds import Metadata
+from eniplug.core.leftovers import (
+    CREATED_TAG,
+    DESCRIPTION,
+    STAMP,
+    is_forsaken,
+    is_of,
+    is_stamped,
+)
 from eniplug.core.pace import Pace
 from eniplug.core.settings import Settings
+from eniplug.core.subnets import Subnets
 from eniplug.core.transit import Arrival, Departure, with_transit
+from eniplug.hooks.capacity import (
+    Action,
+    AssignAddresses,
+    AssignPrefixes,
+    Block,
+    CapacityView,
+    CreateEni,
+    DeleteEni,
+    Kind,
+    Unassign,
+)
 from eniplug.hooks.errors import (
     CloudError,
     DeniedError,
     EniLimitError,
     EniplugError,
+    NoFreePrefixError,
     RetryError,
     SubnetFullError,
     ThrottledError,
 )
-from eniplug.hooks.objects import Ip
-from eniplug.hooks.values import (
-    Action,
-    AssignAddresses,
-    CapacityView,
-    CreateEni,
-    DeleteEni,
-    UnassignAddresses,
-)
 
 log = structlog.get_logger()
 
-CREATED_TAG: Final = "node.k8s.amazonaws.com/createdAt"
-CLUSTER_TAG: Final = "cluster.k8s.amazonaws.com/name"
 OWNER_TAG: Final = "eks:eni:owner"
 
 IDLE: Final = 5.0
@@ -67,11 +79,22 @@ LATEST_TRY: Final = 60.0
 GIVE_BACK_EVERY: Final = 30.0
 """Seconds between calls that give single addresses back, as AWS's program has it."""
 
-FORGET_AFTER: Final = 60.0
-"""Seconds for which EC2 and IMDS may still show an address that was given back."""
+SHOWN_AFTER: Final = 60.0
+"""Seconds for which EC2 and IMDS may still show a block that was given back."""
+
+LOOK_EVERY: Final = 60.0
+"""Seconds between looks whether IMDS shows what the pool has."""
+
+ASK_EVERY: Final = 1800.0
+"""Seconds after which EC2 is asked what there is, though nothing speaks against it."""
+
+GATHER: Final = 0.02
+"""Seconds that are waited for more pods when the first ones begin to wait."""
+
+GATHER_MOST: Final = 0.1
 
 
-class Host(Receiver, Protocol):
+class Host(Receiver, Ward, Protocol):
     """What the worker needs of the agent; safe to call from the worker's thread."""
 
     def view(self) -> CapacityView:
@@ -82,12 +105,12 @@ class Host(Receiver, Protocol):
         """Ask plan_capacity."""
         ...
 
-    def withdraw(self, eni_id: str, addresses: Sequence[Ip]) -> tuple[Ip, ...]:
-        """Take those that are idle out of the pool, and return them."""
-        ...
-
     def release_eni(self, eni_id: str) -> bool:
         """Take an ENI out of the pool and off the node; False if it is in use."""
+        ...
+
+    def remember(self, managed: Sequence[EniFacts]) -> None:
+        """Keep what EC2 said of the ENIs, for a start without EC2."""
         ...
 
     def intend(self, token: str, what: str) -> None:
@@ -135,17 +158,30 @@ class CloudWorker(Thread):
         self._pace = pace or Pace(clock)
         self._ending = Event()
         self._enis = {eni.id: eni for eni in facts.managed}
+        self._aside = {eni.id: eni for eni in facts.unmanaged}
         self._arrivals = Arrivals(metadata, host, clock)
+        self._audit = Audit(host)
+        self._subnets = Subnets(
+            facts.primary.subnet,
+            settings.cluster_name,
+            settings.enable_subnet_discovery,
+            clock,
+            facts.limits.prefixes,
+        )
+        self._metadata = metadata
         self._departures: dict[str, Departure] = {}
-        self._given_back: dict[Ip, float] = {}
+        self._given_back: dict[Block, float] = {}
         self._doubts: list[str] = []
-        self._recount_due = False
+        self._recount_due = not facts.fresh
+        self._asked = self._looked = clock()
         self._swept = float("-inf")
-        self._most: int | None = None
         self._waiting = 0
+        self._gathering: tuple[float, float] | None = None
         self._gave_back = float("-inf")
         self._began = False
         self._failed = False
+        self.trouble: EniplugError | None = None
+        self.trouble_at = float("-inf")
 
     # -- the thread --------------------------------------------------------------------
 
@@ -181,15 +217,15 @@ class CloudWorker(Thread):
         for arrival in self._arrivals.look():
             self._give_up(arrival)
         view = self._host.view()
-        if view.waiting > self._waiting:
-            self._pace.hurry()
-        self._waiting = view.waiting
+        if (pause := self._gather(view.waiting)) > 0:
+            return pause
         if self._pace.wait() > 0:
             return self._next()
         try:
             acted = self._act(view)
         except EniplugError as error:
             self._failed = True
+            self.trouble, self.trouble_at = error, self._clock()
             self._pace.failed(throttled=isinstance(error, ThrottledError))
             pause = round(self._pace.wait(), 1)
             log.warning(
@@ -198,12 +234,31 @@ class CloudWorker(Thread):
             return self._next()
         return 0.0 if acted else self._next()
 
+    def _gather(self, waiting: int) -> float:
+        """Let a burst of pods come together, so that one call serves them all."""
+        now, more = self._clock(), waiting > self._waiting
+        self._waiting = waiting
+        if more:
+            self._pace.hurry()
+            first = self._gathering[0] if self._gathering else now
+            self._gathering = (first, min(now + GATHER, first + GATHER_MOST))
+        if self._gathering is None:
+            return 0.0
+        pause = self._gathering[1] - now
+        if pause <= 0:
+            self._gathering = None
+        return pause
+
     def _begin(self) -> None:
         """Take up what an earlier life of the agent left half done."""
         self._began = True
         adopted = {eni.id for eni in self._host.view().enis}
+        self._host.remember(self._facts.managed)
+        if not self._facts.fresh:
+            return
         for eni in self._facts.managed:
-            self._arrivals.expect(eni, eni.secondary, new=eni.id not in adopted)
+            let_in = self._audit.compare(eni.id, eni.blocks, self._clock())
+            self._arrivals.expect(eni, let_in, new=eni.id not in adopted)
         for eni in self._facts.unmanaged:
             if self._is_ours(eni) and eni.status == "detaching":
                 self._depart(eni.id, eni.attachment_id, detached=True)
@@ -222,72 +277,105 @@ class CloudWorker(Thread):
         if self._recount_due:
             self._recount()
             return True
+        if self._settings.disable_network_resource_provisioning:
+            return self._look()
         # Growing comes first, but must not keep all else away while it fails.
         if self._failed and self._tidy():
             return True
         self._failed = False
-        seen = with_transit(view, self._arrivals.all(), len(self._departures))
-        for action in self._host.plan(seen):
-            if isinstance(action, AssignAddresses | CreateEni):
+        seen = with_transit(view, self._arrivals.all(), self._leaving)
+        homes = {eni.id: eni.subnet for eni in self._enis.values()}
+        for action in self._host.plan(self._subnets.told(seen, homes)):
+            if isinstance(action, AssignAddresses | AssignPrefixes | CreateEni):
                 self._grow(action)
                 return True
             if self._give_back(action):
                 return True
         return self._tidy()
 
-    def _grow(self, action: AssignAddresses | CreateEni) -> None:
+    @property
+    def _leaving(self) -> int:
+        """Places that are taken and serve nobody, beside those known at the start."""
+        aside = sum(eni.card == 0 for eni in self._aside.values())
+        return len(self._departures) + aside - self._facts.places_lost
+
+    # -- growing -----------------------------------------------------------------------
+
+    def _grow(self, action: AssignAddresses | AssignPrefixes | CreateEni) -> None:
         """Get addresses; a subnet that is too full is asked for fewer each time."""
-        number = min(action.count, self._most or action.count)
         try:
-            if isinstance(action, AssignAddresses):
-                self._assign(action.eni, number)
+            if isinstance(action, CreateEni):
+                self._create(action)
             else:
-                self._create(number)
-        except SubnetFullError as error:
-            self._most = max(number // 2, 1)
-            if number == 1:
-                self._host.blocked(error)
-                raise
-            return
+                self._assign(action)
+        except (SubnetFullError, NoFreePrefixError):
+            return  # noted by subnet, for the next plan
         except EniplugError as error:
             self._host.blocked(error)
             raise
         self._pace.succeeded()
         self._host.blocked(None)
-        if self._most is not None:
-            self._most = 2 * self._most
-            if self._most >= self._facts.limits.eni_capacity:
-                self._most = None
 
-    def _assign(self, eni_id: str, number: int) -> None:
-        with self._intent(f"assign {number} addresses to {eni_id}"):
+    def _assign(self, action: AssignAddresses | AssignPrefixes) -> None:
+        eni = self._enis[action.eni]
+        kind: Kind = "address" if isinstance(action, AssignAddresses) else "prefix"
+        number = self._subnets.most(eni.subnet, kind, action.count)
+        what = "addresses" if kind == "address" else "prefixes"
+        blocks: Sequence[Block]
+        with (
+            self._asking_subnet(eni.subnet, kind, number),
+            self._intent(f"assign {number} {what} to {eni.id}"),
+        ):
             try:
-                addresses = self._ask().assign(eni_id, number)
+                if isinstance(action, AssignAddresses):
+                    blocks = self._ask().assign(eni.id, number)
+                else:
+                    blocks = self._ask().assign_prefixes(eni.id, number, action.family)
             except EniLimitError:
                 # EC2 counts more than we do: find out what it has.
                 self._recount_due = True
                 raise
-        log.info("addresses assigned", eni=eni_id, count=len(addresses))
-        for address in addresses:
-            self._given_back.pop(address, None)
-        self._arrivals.expect(self._enis[eni_id], addresses)
+        log.info(f"{what} assigned", eni=eni.id, count=len(blocks))
+        for block in blocks:
+            self._given_back.pop(block, None)
+        self._arrivals.expect(eni, blocks)
 
-    def _create(self, number: int) -> None:
+    @contextmanager
+    def _asking_subnet(self, subnet: str, kind: Kind, number: int) -> Generator[None]:
+        """Remember whether a subnet had what is asked of it."""
+        try:
+            yield
+        except (SubnetFullError, NoFreePrefixError) as error:
+            self._subnets.refused(subnet, kind, number)
+            if number == 1:
+                self._host.blocked(error)
+            raise
+        self._subnets.gave(subnet, kind)
+
+    def _create(self, action: CreateEni) -> None:
         """Make an ENI and attach it, or leave none behind."""
-        limits, primary = self._facts.limits, self._facts.primary
-        taken = self._ask().describe_instance(self._facts.instance_id).devices
-        devices = {device for card, device in taken if card == 0}
-        if len(devices) >= limits.max_enis:
-            msg = f"{self._facts.instance_type} may have {limits.max_enis} ENIs"
-            raise EniLimitError(msg)
-        device = next(n for n in counting(1) if n not in devices)
-        with self._intent(f"create an ENI with {number} addresses") as token:
+        kind: Kind = "prefix" if action.prefixes or action.prefixes6 else "address"
+        self._list_subnets()
+        subnet = self._subnets.choose(kind)
+        if subnet is None:
+            return
+        device = self._free_device()
+        number = self._subnets.most(subnet, kind, action.prefixes or action.addresses)
+        want = (
+            evolve(action, prefixes=number)
+            if kind == "prefix"
+            else evolve(action, addresses=number)
+        )
+        with (
+            self._asking_subnet(subnet, kind, number),
+            self._intent(f"create an ENI with {number} of {kind}") as token,
+        ):
             eni = self._ask().create_eni(
-                primary.subnet,
-                primary.groups,
-                number,
+                subnet,
+                self._facts.primary.groups,
+                want,
                 token=token,
-                description=self._description,
+                description=DESCRIPTION + self._facts.instance_id,
                 tags=self._tags(),
             )
             attachment = None
@@ -296,46 +384,80 @@ class CloudWorker(Thread):
                     eni.id, self._facts.instance_id, device, 0
                 )
                 self._ask().delete_on_termination(eni.id, attachment)
-            except EniplugError:
+            except EniplugError as error:
+                # Some device of which we do not know is there already.
+                self._recount_due = self._recount_due or attachment is None
                 with suppress(ThrottledError):
                     self._part_with(self._depart(eni.id, attachment))
-                raise
-        log.info("ENI attached", eni=eni.id, device=device, addresses=number)
+                raise error
+        log.info("ENI attached", eni=eni.id, device=device, subnet=subnet)
         made = _placed(eni, device, attachment)
         self._enis[eni.id] = made
-        self._arrivals.expect(made, made.secondary, new=True)
+        self._host.remember(tuple(self._enis.values()))
+        self._arrivals.expect(made, made.blocks, new=True)
 
-    def _give_back(self, action: UnassignAddresses | DeleteEni) -> bool:
-        if isinstance(action, UnassignAddresses):
-            return self._unassign(action.eni, action.addresses)
+    def _free_device(self) -> int:
+        """The lowest device index of card 0 that no ENI has."""
+        limits = self._facts.limits
+        here = (*self._enis.values(), *self._aside.values())
+        devices = {eni.device for eni in here if eni.card == 0}
+        devices |= {one.device for one in self._departures.values()}
+        if len(devices - {None}) >= limits.max_enis:
+            msg = f"{self._facts.instance_type} may have {limits.max_enis} ENIs"
+            raise EniLimitError(msg)
+        return next(n for n in counting(1) if n not in devices)
+
+    def _list_subnets(self) -> None:
+        """List the zone's subnets anew; without leave to, the primary ENI's serves."""
+        if not self._subnets.list_is_due:
+            return
+        try:
+            found = self._ask().describe_subnets(
+                self._facts.primary.vpc, self._facts.zone
+            )
+        except DeniedError as error:
+            log.warning("subnets cannot be listed", error=error.message)
+            found = ()
+        self._subnets.listed(found)
+
+    # -- giving back -------------------------------------------------------------------
+
+    def _give_back(self, action: Unassign | DeleteEni) -> bool:
+        if isinstance(action, Unassign):
+            return self._unassign(action.eni, action.blocks)
         # An EFA serves pods like any ENI, but was not put there for them.
         if self._enis[action.eni].kind != "interface" or self._departures:
             return False
         if not self._host.release_eni(action.eni):
             return False
         self._arrivals.forget(action.eni)
+        self._audit.forget(action.eni)
         gone = self._enis.pop(action.eni)
+        self._host.remember(tuple(self._enis.values()))
         log.info("ENI given back", eni=gone.id)
-        self._depart(gone.id, gone.attachment_id)
+        self._depart(gone.id, gone.attachment_id, device=gone.device)
         return True
 
-    def _unassign(self, eni_id: str, addresses: Sequence[Ip]) -> bool:
+    def _unassign(self, eni_id: str, blocks: Sequence[Block]) -> bool:
+        """Give one kind of blocks back, by one call; the rest has its turn later."""
         now = self._clock()
         if now - self._gave_back < GIVE_BACK_EVERY:
             return False
-        idle = self._host.withdraw(eni_id, addresses)
+        kind = _kind_of(blocks[0])
+        alike = tuple(block for block in blocks if _kind_of(block) == kind)
+        idle = self._host.withdraw(eni_id, alike)
         if not idle:
             return False
         self._gave_back = now
         try:
-            with self._intent(f"unassign {len(idle)} addresses of {eni_id}"):
+            with self._intent(f"unassign {len(idle)} blocks of {eni_id}"):
                 self._ask().unassign(eni_id, idle)
         except EniplugError:
             # They are still the ENI's: back into the pool, once all agree on it.
             self._recount_due = True
             raise
         self._given_back |= dict.fromkeys(idle, now)
-        log.info("addresses given back", eni=eni_id, count=len(idle))
+        log.info("given back", eni=eni_id, count=len(idle), first=str(idle[0]))
         return True
 
     # -- departures, and what was left behind ------------------------------------------
@@ -351,12 +473,18 @@ class CloudWorker(Thread):
             self._depart(eni.id, eni.attachment_id)
 
     def _depart(
-        self, eni_id: str, attachment: str | None, *, detached: bool = False
+        self,
+        eni_id: str,
+        attachment: str | None,
+        *,
+        device: int | None = None,
+        detached: bool = False,
     ) -> Departure:
         now = self._clock()
         leaving = Departure(
             eni_id=eni_id,
             attachment=attachment,
+            device=device,
             detached=detached,
             since=now,
             due=now,
@@ -375,6 +503,27 @@ class CloudWorker(Thread):
             self._swept = now
             self._sweep()
             return True
+        return self._look()
+
+    def _look(self) -> bool:
+        """Look whether IMDS contradicts the pool; EC2 is asked if it does.
+
+        EC2 is asked as well while something is in doubt, and now and then anyway.
+        """
+        now = self._clock()
+        again = self._audit.again_in
+        if now - self._asked >= (ASK_EVERY if again is None else again):
+            self._recount()
+            return True
+        if now - self._looked < LOOK_EVERY or self._arrivals.all():
+            return False
+        self._looked = now
+        for eni in self._enis.values():
+            shown = self._metadata.blocks(eni.mac) - self._given_back.keys()
+            if shown != self._host.blocks(eni.id):
+                log.info("IMDS and the pool differ: EC2 is asked", eni=eni.id)
+                self._recount()
+                return True
         return False
 
     def _part_with(self, leaving: Departure) -> None:
@@ -404,37 +553,80 @@ class CloudWorker(Thread):
         log.info("ENI deleted", eni=leaving.eni_id)
 
     def _sweep(self) -> None:
-        """Find ENIs that were made for this instance and never attached."""
-        for eni in self._ask().leaked(self._facts.instance_id):
-            known = eni.id in self._enis or eni.id in self._departures
-            if self._is_ours(eni) and not known:
-                log.info("leaked ENI found", eni=eni.id)
+        """Find ENIs that hang on nothing: of this instance, and of dead ones."""
+        others = not self._settings.disable_leaked_eni_cleanup
+        found = self._ask().leaked(self._facts.primary.vpc, self._settings.cluster_name)
+        for eni in found:
+            if eni.id in self._enis or eni.id in self._departures:
+                continue
+            if self._is_ours(eni) or (others and is_forsaken(eni, self._today())):
+                log.info("leaked ENI found", eni=eni.id, description=eni.description)
                 self._depart(eni.id, None)
+            elif (
+                others
+                and not is_stamped(eni)
+                and eni.description.startswith(DESCRIPTION)
+            ):
+                self._ask().tag([eni.id], {CREATED_TAG: self._today().strftime(STAMP)})
 
     def _recount(self) -> None:
         """Ask EC2 what there is, after an answer was lost or contradicted us."""
         now = self._clock()
         self._given_back = {
-            address: since
-            for address, since in self._given_back.items()
-            if now - since < FORGET_AFTER
+            block: since
+            for block, since in self._given_back.items()
+            if now - since < SHOWN_AFTER
         }
         found = self._ask().enis(self._facts.instance_id)
         here = {eni.id for eni in self._host.view().enis}
-        aside = {eni.id for eni in self._facts.unmanaged}
         for eni in found:
             if eni.id in self._departures:
                 self._departures[eni.id].attachment = eni.attachment_id
             elif eni.id in self._enis:
-                self._enis[eni.id] = eni
-                has = set(eni.secondary) - self._given_back.keys()
-                self._arrivals.expect(eni, has, new=eni.id not in here)
-            elif eni.id not in aside and self._is_ours(eni):
-                self._depart(eni.id, eni.attachment_id)
-        self._recount_due, self._swept = False, float("-inf")
+                self._hold_against(eni, new=eni.id not in here)
+            elif eni.id not in self._aside:
+                self._meet(eni)
+        shown = {eni.id for eni in found}
+        for eni_id in [e for e in self._enis if e not in shown]:
+            self._miss(eni_id)
+        self._host.remember(tuple(self._enis.values()))
+        self._recount_due, self._asked = False, now
+        if self._doubts:
+            self._swept = float("-inf")
         for token in self._doubts:
             self._host.done(token)
         self._doubts.clear()
+
+    def _hold_against(self, eni: EniFacts, *, new: bool) -> None:
+        """Compare what the pool has of an ENI with what EC2 says."""
+        self._enis[eni.id] = eni
+        has = set(eni.blocks) - self._given_back.keys()
+        let_in = self._audit.compare(eni.id, has, self._clock())
+        self._arrivals.expect(eni, let_in, new=new)
+        if self._is_ours(eni) and eni.attachment_id and not eni.on_termination:
+            self._ask().delete_on_termination(eni.id, eni.attachment_id)
+
+    def _meet(self, eni: EniFacts) -> None:
+        """An ENI that was not known: one that was cut off on its way, or another's."""
+        untagged = self._settings.manage_untagged_eni
+        if self._is_ours(eni):
+            self._depart(eni.id, eni.attachment_id)
+        elif is_managed(eni, self._facts.instance_id, untagged):
+            log.info("ENI found", eni=eni.id)
+            self._enis[eni.id] = eni
+            self._arrivals.expect(eni, eni.blocks, new=True)
+        else:
+            self._aside[eni.id] = eni
+
+    def _miss(self, eni_id: str) -> None:
+        """EC2 does not show an ENI: pods keep it, and when none is left it goes."""
+        self._audit.compare(eni_id, (), self._clock())
+        if self._host.blocks(eni_id) or not self._host.release_eni(eni_id):
+            return
+        log.warning("ENI is gone", eni=eni_id)
+        self._enis.pop(eni_id)
+        self._arrivals.forget(eni_id)
+        self._audit.forget(eni_id)
 
     # -- calls -------------------------------------------------------------------------
 
@@ -462,22 +654,22 @@ class CloudWorker(Thread):
 
     def _is_ours(self, eni: EniFacts) -> bool:
         """Tell whether an agent of this instance made that ENI."""
-        tagged = eni.tags.get(INSTANCE_TAG) == self._facts.instance_id
-        return tagged and eni.description == self._description
-
-    @property
-    def _description(self) -> str:
-        return f"aws-K8S-{self._facts.instance_id}"
+        return is_of(eni, self._facts.instance_id)
 
     def _tags(self) -> dict[str, str]:
         tags = {
             INSTANCE_TAG: self._facts.instance_id,
-            CREATED_TAG: self._today().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            CREATED_TAG: self._today().strftime(STAMP),
         }
         if self._settings.cluster_name:
             tags[CLUSTER_TAG] = self._settings.cluster_name
             tags[OWNER_TAG] = "amazon-vpc-cni"
         return tags | dict(self._settings.additional_eni_tags)
+
+
+def _kind_of(block: Block) -> tuple[int, bool]:
+    """What EC2 takes back by one call: one family, addresses or prefixes."""
+    return block.version, isinstance(block, IPv4Address | IPv6Address)
 
 
 def _placed(eni: EniFacts, device: int, attachment: str) -> EniFacts:

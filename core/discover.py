@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
 from threading import Event
 from typing import Final
 
 import structlog
-from attrs import frozen
+from attrs import evolve, frozen
 
 from eniplug.core.ec2 import INSTANCE_TAG, Cloud, EniFacts, Limits
 from eniplug.core.imds import Metadata
 from eniplug.hooks.errors import CancelledError, CloudError, EniplugError
-from eniplug.hooks.objects import MAIN_TABLE
+from eniplug.hooks.objects import MAIN_TABLE, Interface, Ip
 from eniplug.hooks.values import Eni
 
 log = structlog.get_logger()
@@ -21,6 +21,9 @@ log = structlog.get_logger()
 NO_MANAGE_TAG: Final = "node.k8s.amazonaws.com/no_manage"
 USABLE_KINDS: Final = frozenset({"interface", "efa"})
 """Types of ENIs whose addresses pods may have; efa-only and trunk are none."""
+
+ROUTER6: Final = IPv6Address("fe80:ec2::1")
+"""Every subnet's router of IPv6 (VPC user guide, "Subnet CIDR blocks")."""
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 15.0
@@ -31,7 +34,8 @@ class Facts:
     """The node as it was found.
 
     ``managed`` are the ENIs whose addresses pods may have, the primary first;
-    ``unmanaged`` are set aside: they keep their place and are never touched.
+    ``unmanaged`` are set aside: they keep their place and are never touched.  What is
+    not ``fresh`` is out of the store, from an earlier life of the agent.
     """
 
     instance_id: str
@@ -42,6 +46,7 @@ class Facts:
     limits: Limits
     managed: tuple[EniFacts, ...]
     unmanaged: tuple[EniFacts, ...] = ()
+    fresh: bool = True
 
     @property
     def primary(self) -> EniFacts:
@@ -60,11 +65,14 @@ def discover(
     *,
     manage_untagged: bool = True,
     stop: Event | None = None,
+    recorded: Facts | None = None,
 ) -> tuple[Facts, Cloud]:
     """Ask IMDS and EC2 until both have answered.
 
     ``connect`` makes the cloud of a region.  Waits between tries, twice as long each
-    time, and says in the log what for.  Raises CancelledError once ``stop`` is set.
+    time, and says in the log what for.  What an earlier life of the agent has
+    ``recorded`` serves at once when they do not answer.  Raises CancelledError once
+    ``stop`` is set.
     """
     stop = stop or Event()
     pause = FIRST_PAUSE
@@ -74,6 +82,13 @@ def discover(
             cloud = cloud or connect(metadata.region())
             return look(metadata, cloud, manage_untagged=manage_untagged), cloud
         except EniplugError as error:
+            if recorded is not None:
+                log.warning(
+                    "EC2 or IMDS is away: the node as it was known", error=error.message
+                )
+                return evolve(recorded, fresh=False), (
+                    cloud or connect(recorded.region)
+                )
             log.warning("waiting for EC2 and IMDS", error=error.message, pause=pause)
         stop.wait(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
@@ -130,7 +145,14 @@ def eni_of(facts: EniFacts, link: str, mark: int) -> Eni:
         table = 10000 + 100 * facts.card + device
     else:
         table = device + 1 if device else MAIN_TABLE
-    own = IPv4Interface(f"{facts.address}/{facts.subnet_cidr.prefixlen}")
+    addresses: list[Interface] = [
+        IPv4Interface(f"{facts.address}/{facts.subnet_cidr.prefixlen}")
+    ]
+    gateways: list[Ip] = [facts.subnet_cidr.network_address + 1]
+    if facts.subnet_cidr6 is not None:
+        gateways.append(ROUTER6)
+        # DHCPv6 gives an ENI's own addresses at full length.
+        addresses += [IPv6Interface(f"{own}/128") for own in facts.addresses6[:1]]
     return Eni(
         id=facts.id,
         link=link,
@@ -139,7 +161,7 @@ def eni_of(facts: EniFacts, link: str, mark: int) -> Eni:
         card=facts.card,
         mark=mark,
         table=table,
-        addresses=(own,),
-        gateways=(facts.subnet_cidr.network_address + 1,),
+        addresses=tuple(addresses),
+        gateways=tuple(gateways),
         subnet=facts.subnet,
     )

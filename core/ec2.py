@@ -9,26 +9,40 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from attrs import field, frozen
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    ReadTimeoutError,
+)
 
+from eniplug.hooks.capacity import Block, CreateEni
 from eniplug.hooks.errors import (
+    CloudAwayError,
     CloudError,
+    CloudSlowError,
     DeniedError,
     EniLimitError,
     EniplugError,
+    NoFreePrefixError,
     RetryError,
     SubnetFullError,
     ThrottledError,
 )
-from eniplug.hooks.objects import Ip
+from eniplug.hooks.objects import Family, Ip, Network
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ec2.type_defs import FilterTypeDef, TagTypeDef
+
+CLUSTER_TAG: Final = "cluster.k8s.amazonaws.com/name"
+"""The tag by which an ENI tells the cluster that its node belongs to."""
 
 INSTANCE_TAG: Final = "node.k8s.amazonaws.com/instance_id"
 """The tag by which an ENI tells the instance that it was made for."""
@@ -54,6 +68,9 @@ THROTTLING: Final = frozenset(
 DENIED: Final = frozenset(
     {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 )
+AWAY: Final = frozenset(
+    {"InternalError", "InternalFailure", "ServiceUnavailable", "Unavailable"}
+)
 FULL: Final = frozenset({"InsufficientCidrBlocks", "InsufficientFreeAddressesInSubnet"})
 LIMITED: Final = frozenset(
     {
@@ -77,17 +94,28 @@ class Limits:
     """ENIs on the default network card."""
 
     ipv4_per_eni: int
-    """IPv4 addresses of one ENI, its own among them."""
+    """IPv4 addresses of one ENI, its own among them; a prefix counts as one."""
+
+    ipv6_per_eni: int = 0
+    """IPv6 addresses of one ENI; a prefix counts as one."""
+
+    prefixes: bool = True
+    """Whether ENIs of the type take prefixes: it is of the Nitro system."""
 
     @property
-    def eni_capacity(self) -> int:
-        """Pods that one ENI can serve with secondary addresses."""
+    def eni_slots(self) -> int:
+        """Secondary addresses or prefixes that one ENI can have."""
         return self.ipv4_per_eni - 1
 
     @property
     def max_pods(self) -> int:
         """AWS's figure: every secondary address, and two pods on the host network."""
-        return self.max_enis * self.eni_capacity + 2
+        return self.max_enis * self.eni_slots + 2
+
+    @property
+    def max_prefix_pods(self) -> int:
+        """The same for prefixes; EKS advises no more than 110 on an ordinary node."""
+        return min(self.max_enis * self.eni_slots * 16 + 2, 110)
 
 
 @frozen(kw_only=True)
@@ -100,11 +128,25 @@ class InstanceFacts:
 
 
 @frozen(kw_only=True, hash=False)
+class SubnetFacts:
+    """One subnet; ``free`` is how many IPv4 addresses it has left, in all."""
+
+    id: str
+    cidr: IPv4Network
+    free: int
+    cidr6: IPv6Network | None = None
+    tags: Mapping[str, str] = field(factory=dict)
+
+
+@frozen(kw_only=True, hash=False)
 class EniFacts:
     """One ENI as EC2 describes it.
 
-    ``device`` and ``attachment_id`` are None while it is attached to nothing.
-    ``kind`` is EC2's interface type: interface, efa, efa-only, trunk …
+    ``address`` is its own; ``secondary``, ``prefixes`` and ``prefixes6`` are what pods
+    may have; ``addresses6`` are its own of IPv6.  ``device`` and ``attachment_id`` are
+    None while it is attached to nothing; ``on_termination`` tells whether it goes when
+    its instance goes.  ``kind`` is EC2's interface type: interface, efa, efa-only,
+    trunk …
     """
 
     id: str
@@ -112,10 +154,16 @@ class EniFacts:
     subnet: str
     subnet_cidr: IPv4Network
     address: IPv4Address
+    vpc: str = ""
     secondary: tuple[IPv4Address, ...] = ()
+    prefixes: tuple[IPv4Network, ...] = ()
+    subnet_cidr6: IPv6Network | None = None
+    addresses6: tuple[IPv6Address, ...] = ()
+    prefixes6: tuple[IPv6Network, ...] = ()
     device: int | None = None
     card: int = 0
     attachment_id: str | None = None
+    on_termination: bool = False
     status: str = "available"
     kind: str = "interface"
     tags: Mapping[str, str] = field(factory=dict)
@@ -127,12 +175,23 @@ class EniFacts:
         """Whether this is the interface the instance was born with."""
         return self.device == 0 and self.card == 0
 
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """All that it has for pods."""
+        return (*self.secondary, *self.prefixes, *self.prefixes6)
+
+    def holds(self, address: Ip) -> bool:
+        """Whether an address is one that it has for pods."""
+        prefixes: tuple[Network, ...] = (*self.prefixes, *self.prefixes6)
+        return address in self.secondary or any(address in one for one in prefixes)
+
 
 class Cloud(Protocol):
     """What this node asks of EC2.
 
     Each method raises ThrottledError, DeniedError, SubnetFullError (no address left),
-    EniLimitError (no ENI or address more allowed), RetryError (in use just now) or
+    NoFreePrefixError (no prefix left), EniLimitError (no ENI, address or prefix more
+    allowed), RetryError (in use just now), CloudAwayError, CloudSlowError or
     CloudError (anything else).
     """
 
@@ -148,29 +207,46 @@ class Cloud(Protocol):
         """Describe the ENIs that are attached to an instance, by card and device."""
         ...
 
-    def leaked(self, instance_id: str) -> tuple[EniFacts, ...]:
-        """Describe the ENIs that were made for an instance and hang on nothing."""
+    def describe_subnets(self, vpc: str, zone: str) -> tuple[SubnetFacts, ...]:
+        """Describe a VPC's subnets in one zone, those with most free addresses first.
+
+        ``zone`` is a name, such as us-east-1a.
+        """
+        ...
+
+    def leaked(self, vpc: str, cluster: str = "") -> tuple[EniFacts, ...]:
+        """Describe the ENIs of a VPC that CNIs made and that hang on nothing.
+
+        They have the tag `INSTANCE_TAG`, of any value; with ``cluster`` also
+        `CLUSTER_TAG` of that value.
+        """
         ...
 
     def assign(self, eni_id: str, count: int) -> tuple[IPv4Address, ...]:
         """Give an ENI ``count`` more addresses, and return just these."""
         ...
 
-    def unassign(self, eni_id: str, addresses: Sequence[Ip]) -> None:
-        """Take secondary addresses from an ENI."""
+    def assign_prefixes(
+        self, eni_id: str, count: int, family: Family
+    ) -> tuple[Network, ...]:
+        """Give an ENI ``count`` more prefixes, and return just these."""
+        ...
+
+    def unassign(self, eni_id: str, blocks: Sequence[Block]) -> None:
+        """Take blocks from an ENI: addresses or prefixes, all of one family."""
         ...
 
     def create_eni(
         self,
         subnet: str,
         groups: Sequence[str],
-        count: int,
+        want: CreateEni,
         *,
         token: str,
         description: str,
         tags: Mapping[str, str],
     ) -> EniFacts:
-        """Make an ENI with ``count`` secondary addresses; one per ``token``."""
+        """Make an ENI with what is wanted; one per ``token``."""
         ...
 
     def attach(self, eni_id: str, instance_id: str, device: int, card: int) -> str:
@@ -189,6 +265,10 @@ class Cloud(Protocol):
         """Delete an ENI; quiet if it is gone, RetryError while it is attached."""
         ...
 
+    def tag(self, eni_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        """Put tags on ENIs."""
+        ...
+
 
 def in_our_words(action: str, code: str, message: str) -> EniplugError:
     """Translate EC2's error code (EC2 API reference, "Error codes")."""
@@ -197,6 +277,8 @@ def in_our_words(action: str, code: str, message: str) -> EniplugError:
         return ThrottledError(words)
     if code in DENIED:
         return DeniedError(f"not allowed: ec2:{action} ({code})")
+    if code in AWAY:
+        return CloudAwayError(words)
     # At capacity EC2 has been seen to answer with this general code.
     full = code == "InvalidParameterValue" and "sufficient free" in message
     if code in FULL or full:
@@ -210,6 +292,17 @@ def in_our_words(action: str, code: str, message: str) -> EniplugError:
 
 
 @contextmanager
+def _prefixes_asked(asked: bool) -> Generator[None]:
+    """Say that it is prefixes that a subnet has none left of."""
+    try:
+        yield
+    except SubnetFullError as error:
+        if not asked:
+            raise
+        raise NoFreePrefixError(error.message) from error
+
+
+@contextmanager
 def _asking(action: str) -> Generator[None]:
     try:
         yield
@@ -217,6 +310,12 @@ def _asking(action: str) -> Generator[None]:
         said = error.response.get("Error", {})
         code, message = said.get("Code", ""), said.get("Message", "")
         raise in_our_words(action, code, message) from error
+    except (ConnectTimeoutError, ReadTimeoutError) as error:
+        msg = f"EC2 did not answer {action} in time: {error}"
+        raise CloudSlowError(msg) from error
+    except (EndpointConnectionError, HTTPClientError) as error:
+        msg = f"EC2 cannot be reached for {action}: {error}"
+        raise CloudAwayError(msg) from error
     except BotoCoreError as error:
         msg = f"no answer from EC2 to {action}: {error}"
         raise CloudError(msg) from error
@@ -240,17 +339,18 @@ def _quiet_if_gone() -> Generator[None]:
 class Ec2:
     """`Cloud` on boto3; the endpoint comes from boto3's own variables.
 
-    ``region`` is a region's name.  Raises CloudError when there is no such thing.
+    ``region`` is a region's name, ``read_timeout`` in seconds.  Raises CloudError when
+    there is no such region.
     """
 
-    def __init__(self, region: str) -> None:
+    def __init__(self, region: str, read_timeout: float = READ_TIMEOUT) -> None:
         # Half a second that only an agent has to spend.
         import boto3  # noqa: PLC0415
         from botocore.config import Config  # noqa: PLC0415
 
         config = Config(
             connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=READ_TIMEOUT,
+            read_timeout=read_timeout,
             retries={"total_max_attempts": 1},
             user_agent_extra="eniplug",
         )
@@ -258,7 +358,7 @@ class Ec2:
             self._client: EC2Client = boto3.client(
                 "ec2", region_name=region, config=config
             )
-        self._cidrs: dict[str, IPv4Network] = {}
+        self._known: dict[str, SubnetFacts] = {}
 
     def close(self) -> None:
         """Close the connections."""
@@ -289,14 +389,28 @@ class Ec2:
         )
         return tuple(sorted(found, key=lambda eni: (eni.card, eni.device or 0)))
 
-    def leaked(self, instance_id: str) -> tuple[EniFacts, ...]:
-        """Describe ENIs made for an instance and attached to none."""
-        return self._describe(
-            [
-                {"Name": f"tag:{INSTANCE_TAG}", "Values": [instance_id]},
-                {"Name": "status", "Values": ["available"]},
-            ]
-        )
+    def describe_subnets(self, vpc: str, zone: str) -> tuple[SubnetFacts, ...]:
+        """Describe a zone's subnets (DescribeSubnets)."""
+        with _asking("DescribeSubnets"):
+            pages = self._client.get_paginator("describe_subnets").paginate(
+                Filters=[
+                    {"Name": "vpc-id", "Values": [vpc]},
+                    {"Name": "availability-zone", "Values": [zone]},
+                ]
+            )
+            found = [_subnet(one) for page in pages for one in page["Subnets"]]
+        return tuple(sorted(found, key=lambda one: (-one.free, one.id)))
+
+    def leaked(self, vpc: str, cluster: str = "") -> tuple[EniFacts, ...]:
+        """Describe ENIs that CNIs made in a VPC and that are attached to none."""
+        filters: list[FilterTypeDef] = [
+            {"Name": "tag-key", "Values": [INSTANCE_TAG]},
+            {"Name": "status", "Values": ["available"]},
+            {"Name": "vpc-id", "Values": [vpc]},
+        ]
+        if cluster:
+            filters.append({"Name": f"tag:{CLUSTER_TAG}", "Values": [cluster]})
+        return self._describe(filters)
 
     def assign(self, eni_id: str, count: int) -> tuple[IPv4Address, ...]:
         """Give an ENI more addresses (AssignPrivateIpAddresses)."""
@@ -306,38 +420,70 @@ class Ec2:
             )
             return _addresses(answer.get("AssignedPrivateIpAddresses", ()))
 
-    def unassign(self, eni_id: str, addresses: Sequence[Ip]) -> None:
-        """Take secondary addresses from an ENI (UnassignPrivateIpAddresses)."""
+    def assign_prefixes(
+        self, eni_id: str, count: int, family: Family
+    ) -> tuple[Network, ...]:
+        """Give an ENI more prefixes (AssignPrivateIpAddresses, AssignIpv6Addresses)."""
+        if family == 4:  # noqa: PLR2004
+            with _prefixes_asked(True), _asking("AssignPrivateIpAddresses"):
+                answer = self._client.assign_private_ip_addresses(
+                    NetworkInterfaceId=eni_id, Ipv4PrefixCount=count
+                )
+                return _prefixes4(answer.get("AssignedIpv4Prefixes", ()))
+        with _prefixes_asked(True), _asking("AssignIpv6Addresses"):
+            answer6 = self._client.assign_ipv6_addresses(
+                NetworkInterfaceId=eni_id, Ipv6PrefixCount=count
+            )
+            given = answer6.get("AssignedIpv6Prefixes", ())
+            return tuple(IPv6Network(one) for one in given)
+
+    def unassign(self, eni_id: str, blocks: Sequence[Block]) -> None:
+        """Take blocks of one family and kind from an ENI (Unassign…Addresses)."""
+        texts = [str(block) for block in blocks]
+        kind = type(blocks[0])
+        if kind in {IPv6Address, IPv6Network}:
+            key = "Ipv6Addresses" if kind is IPv6Address else "Ipv6Prefixes"
+            with _asking("UnassignIpv6Addresses"):
+                self._client.unassign_ipv6_addresses(
+                    NetworkInterfaceId=eni_id, **{key: texts}
+                )
+            return
+        key = "PrivateIpAddresses" if kind is IPv4Address else "Ipv4Prefixes"
         with _asking("UnassignPrivateIpAddresses"):
             self._client.unassign_private_ip_addresses(
-                NetworkInterfaceId=eni_id,
-                PrivateIpAddresses=[str(a) for a in addresses],
+                NetworkInterfaceId=eni_id, **{key: texts}
             )
 
     def create_eni(
         self,
         subnet: str,
         groups: Sequence[str],
-        count: int,
+        want: CreateEni,
         *,
         token: str,
         description: str,
         tags: Mapping[str, str],
     ) -> EniFacts:
         """Make an ENI (CreateNetworkInterface)."""
-        pairs: list[TagTypeDef] = [{"Key": k, "Value": v} for k, v in tags.items()]
-        with _asking("CreateNetworkInterface"):
+        pairs = _tag_list(tags)
+        counts = {
+            "SecondaryPrivateIpAddressCount": want.addresses,
+            "Ipv4PrefixCount": want.prefixes,
+            "Ipv6PrefixCount": want.prefixes6,
+        }
+        asked = bool(want.prefixes or want.prefixes6)
+        with _prefixes_asked(asked), _asking("CreateNetworkInterface"):
             answer = self._client.create_network_interface(
                 SubnetId=subnet,
                 Groups=list(groups),
-                SecondaryPrivateIpAddressCount=count,
                 ClientToken=token,
                 Description=description,
                 TagSpecifications=[
                     {"ResourceType": "network-interface", "Tags": pairs}
                 ],
+                **{name: count for name, count in counts.items() if count},  # type: ignore[arg-type]
             )
-            return _eni(answer["NetworkInterface"], self._subnet_cidrs([subnet]))
+            return _eni(answer["NetworkInterface"], self._subnets([subnet]))
 
     def attach(self, eni_id: str, instance_id: str, device: int, card: int) -> str:
         """Attach an ENI (AttachNetworkInterface)."""
@@ -372,6 +518,11 @@ class Ec2:
         with _quiet_if_gone(), _asking("DeleteNetworkInterface"):
             self._client.delete_network_interface(NetworkInterfaceId=eni_id)
 
+    def tag(self, eni_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        """Put tags on ENIs (CreateTags)."""
+        with _asking("CreateTags"):
+            self._client.create_tags(Resources=list(eni_ids), Tags=_tag_list(tags))
+
     def _describe(self, filters: Sequence[FilterTypeDef]) -> tuple[EniFacts, ...]:
         with _asking("DescribeNetworkInterfaces"):
             pages = self._client.get_paginator("describe_network_interfaces")
@@ -380,18 +531,18 @@ class Ec2:
                 for page in pages.paginate(Filters=filters)
                 for eni in page["NetworkInterfaces"]
             ]
-            cidrs = self._subnet_cidrs(eni["SubnetId"] for eni in found)
-            return tuple(_eni(eni, cidrs) for eni in found)
+            subnets = self._subnets(eni["SubnetId"] for eni in found)
+            return tuple(_eni(eni, subnets) for eni in found)
 
-    def _subnet_cidrs(self, subnets: Iterable[str]) -> Mapping[str, IPv4Network]:
-        """Return subnets' CIDRs (DescribeSubnets); a subnet never changes its own."""
-        unknown = sorted({*subnets} - self._cidrs.keys())
+    def _subnets(self, ids: Iterable[str]) -> Mapping[str, SubnetFacts]:
+        """Return subnets by id (DescribeSubnets); their CIDRs never change."""
+        unknown = sorted({*ids} - self._known.keys())
         if unknown:
             with _asking("DescribeSubnets"):
                 answer = self._client.describe_subnets(SubnetIds=unknown)
-                for one in answer["Subnets"]:
-                    self._cidrs |= _subnet(one)
-        return self._cidrs
+                for one in map(_subnet, answer["Subnets"]):
+                    self._known[one.id] = one
+        return self._known
 
 
 # -- EC2's shapes; a field that must be there and is not raises LookupError ------------
@@ -421,34 +572,69 @@ def _limits(said: Mapping[str, Any]) -> Limits:
     return Limits(
         max_enis=cards.get(info.get("DefaultNetworkCardIndex", 0), everywhere),
         ipv4_per_eni=info["Ipv4AddressesPerInterface"],
+        ipv6_per_eni=info.get("Ipv6AddressesPerInterface", 0),
+        # EC2 user guide, "Prefix delegation": instances of the Nitro system.
+        prefixes=said.get("Hypervisor") == "nitro" or bool(said.get("BareMetal")),
     )
+
+
+def _tag_list(tags: Mapping[str, str]) -> list[TagTypeDef]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def _tags(said: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in said}
 
 
 def _addresses(said: Iterable[Mapping[str, Any]]) -> tuple[IPv4Address, ...]:
     return tuple(IPv4Address(one["PrivateIpAddress"]) for one in said)
 
 
-def _subnet(said: Mapping[str, Any]) -> dict[str, IPv4Network]:
-    return {said["SubnetId"]: IPv4Network(said["CidrBlock"])}
+def _prefixes4(said: Iterable[Mapping[str, Any]]) -> tuple[IPv4Network, ...]:
+    return tuple(IPv4Network(one["Ipv4Prefix"]) for one in said)
 
 
-def _eni(said: Mapping[str, Any], cidrs: Mapping[str, IPv4Network]) -> EniFacts:
-    place = said.get("Attachment", {})
+def _subnet(said: Mapping[str, Any]) -> SubnetFacts:
+    cidrs6 = [
+        IPv6Network(one["Ipv6CidrBlock"])
+        for one in said.get("Ipv6CidrBlockAssociationSet", ())
+        if one.get("Ipv6CidrBlockState", {}).get("State") == "associated"
+    ]
+    return SubnetFacts(
+        id=said["SubnetId"],
+        cidr=IPv4Network(said["CidrBlock"]),
+        free=said["AvailableIpAddressCount"],
+        cidr6=cidrs6[0] if cidrs6 else None,
+        tags=_tags(said.get("Tags", ())),
+    )
+
+
+def _eni(said: Mapping[str, Any], subnets: Mapping[str, SubnetFacts]) -> EniFacts:
+    place, subnet = said.get("Attachment", {}), subnets[said["SubnetId"]]
+    prefixes6 = said.get("Ipv6Prefixes", ())
     return EniFacts(
         id=said["NetworkInterfaceId"],
         mac=said["MacAddress"].lower(),
-        subnet=said["SubnetId"],
-        subnet_cidr=cidrs[said["SubnetId"]],
+        subnet=subnet.id,
+        subnet_cidr=subnet.cidr,
         address=IPv4Address(said["PrivateIpAddress"]),
+        vpc=said.get("VpcId", ""),
         secondary=_addresses(
             one for one in said.get("PrivateIpAddresses", ()) if not one.get("Primary")
         ),
+        prefixes=_prefixes4(said.get("Ipv4Prefixes", ())),
+        subnet_cidr6=subnet.cidr6,
+        addresses6=tuple(
+            IPv6Address(one["Ipv6Address"]) for one in said.get("Ipv6Addresses", ())
+        ),
+        prefixes6=tuple(IPv6Network(one["Ipv6Prefix"]) for one in prefixes6),
         device=place.get("DeviceIndex"),
         card=place.get("NetworkCardIndex", 0),
         attachment_id=place.get("AttachmentId"),
+        on_termination=bool(place.get("DeleteOnTermination")),
         status=said.get("Status", "available"),
         kind=said.get("InterfaceType", "interface"),
-        tags={tag["Key"]: tag["Value"] for tag in said.get("TagSet", ())},
+        tags=_tags(said.get("TagSet", ())),
         groups=tuple(group["GroupId"] for group in said.get("Groups", ())),
         description=said.get("Description", ""),
     )

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Final, Protocol, TypeVar
 
 import urllib3
 
+from eniplug.hooks.capacity import Block
 from eniplug.hooks.errors import CloudError
 
 ENDPOINT: Final = "http://169.254.169.254"
@@ -79,6 +80,10 @@ class Metadata(Protocol):
 
     def local_ipv4s(self, mac: str) -> tuple[IPv4Address, ...]:
         """Return an ENI's addresses, its own first."""
+        ...
+
+    def blocks(self, mac: str) -> frozenset[Block]:
+        """Return all that an ENI has for pods: secondary addresses and prefixes."""
         ...
 
     def subnet_cidr(self, mac: str) -> IPv4Network | None:
@@ -157,6 +162,12 @@ class Imds:
     def local_ipv4s(self, mac: str) -> tuple[IPv4Address, ...]:
         """Return an ENI's addresses, its own first."""
         return self._each(_of(mac, "local-ipv4s"), IPv4Address)
+
+    def blocks(self, mac: str) -> frozenset[Block]:
+        """Return all that an ENI has for pods: secondary addresses and prefixes."""
+        prefixes = self._each(_of(mac, "ipv4-prefix"), IPv4Network)
+        prefixes6 = self._each(_of(mac, "ipv6-prefix"), IPv6Network)
+        return frozenset((*self.local_ipv4s(mac)[1:], *prefixes, *prefixes6))
 
     def subnet_cidr(self, mac: str) -> IPv4Network | None:
         """Return the CIDR of an ENI's subnet."""

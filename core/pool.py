@@ -2,11 +2,14 @@
 
 Rules of this file:
 
-- An address is in exactly one of three states: *assigned*, *cooling* or *idle*.
+- EC2 gives *blocks*: single addresses, and prefixes whose addresses all serve pods.  An
+  address is in exactly one of three states: *assigned*, *cooling* or *idle*.
 - Taking and giving back cost the same for 100 addresses as for 10 000; only the number
   of ENIs, which is small, is ever walked.
-- It packs: addresses come from the ENI that serves most, so that the others drain and
-  can be given back.  Within an ENI the address that rested longest is next.
+- It packs: addresses come from the ENI that serves most, and there from the prefix that
+  serves most, so that the others drain and can be given back.  Within those the address
+  that rested longest is next.
+- A block in *quarantine* keeps the pods that it has and gets no others.
 - It is not thread-safe: its owner holds a mutex.  It does not write anything down: its
   owner commits what must survive.
 """
@@ -14,62 +17,38 @@ Rules of this file:
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address
 from itertools import count
 
-from attrs import define, field, frozen
+from attrs import frozen
 
-from eniplug.hooks.errors import PoolEmptyError
+from eniplug.core.shelf import Prefix, Shelf
+from eniplug.hooks.capacity import Block, EniView, Kind
+from eniplug.hooks.errors import CoolingError, PoolEmptyError, QuarantineError
 from eniplug.hooks.objects import Family, Ip
-from eniplug.hooks.values import Eni, EniView, Lease
+from eniplug.hooks.values import Eni, Lease
 
 
 @frozen(kw_only=True)
 class Counts:
-    """How many addresses are in which state."""
+    """How many addresses are in which state; ``held`` are idle and in quarantine."""
 
     total: int
     assigned: int
     cooling: int
     idle: int
+    held: int = 0
 
 
-def _rests() -> dict[int, OrderedDict[Ip, None]]:
-    return {4: OrderedDict(), 6: OrderedDict()}
+@frozen(kw_only=True)
+class Quarantined:
+    """A block that gets no new pods, and why."""
 
-
-@define(eq=False, kw_only=True)
-class _Shelf:
-    """One ENI's addresses."""
-
-    eni: Eni
-    capacity: int
-    since: float
-    assigned: set[Ip] = field(factory=set)
-    cooling: set[Ip] = field(factory=set)
-    # An OrderedDict and not a dict: taking the first key of a dict, again and again,
-    # walks over all that were taken before.
-    idle: dict[int, OrderedDict[Ip, None]] = field(factory=_rests)
-
-    @property
-    def idle_count(self) -> int:
-        return sum(map(len, self.idle.values()))
-
-    @property
-    def total(self) -> int:
-        return len(self.assigned) + len(self.cooling) + self.idle_count
-
-    def view(self, now: float) -> EniView:
-        return EniView(
-            id=self.eni.id,
-            primary=self.eni.primary,
-            assigned=len(self.assigned),
-            cooling=len(self.cooling),
-            idle=tuple(address for idle in self.idle.values() for address in idle),
-            slots=max(self.capacity - self.total, 0),
-            age=now - self.since,
-        )
+    block: Block
+    eni: str
+    reason: str
+    assigned: int
 
 
 class AddressPool:
@@ -83,8 +62,9 @@ class AddressPool:
     def __init__(self, cooldown: float, clock: Callable[[], float]) -> None:
         self.cooldown = cooldown
         self._clock = clock
-        self._shelves: dict[str, _Shelf] = {}
-        self._home: dict[Ip, _Shelf] = {}
+        self._shelves: dict[str, Shelf] = {}
+        self._home: dict[Ip, Shelf] = {}
+        self._prefixes: dict[tuple[int, int], tuple[Shelf, Prefix]] = {}
         self._due: dict[Ip, float] = {}
         # May hold what no longer cools; an entry counts if it agrees with _due.
         self._queue: list[tuple[float, int, Ip]] = []
@@ -92,20 +72,22 @@ class AddressPool:
 
     # -- what there is ---------------------------------------------------------------
 
-    def add_eni(self, eni: Eni, capacity: int = 0) -> None:
-        """Know an ENI that may carry ``capacity`` addresses for pods.
+    def add_eni(
+        self, eni: Eni, slots: int = 0, slots6: int = 0, *, kept: bool = False
+    ) -> None:
+        """Know an ENI that may carry ``slots`` blocks of IPv4 and ``slots6`` of IPv6.
 
-        A known one keeps its addresses and takes the new description.
+        A known one keeps its blocks and takes the new description.
         """
         known = self._shelves.get(eni.id)
         if known is None:
-            shelf = _Shelf(eni=eni, capacity=capacity, since=self._clock())
-            self._shelves[eni.id] = shelf
-        else:
-            known.eni, known.capacity = eni, capacity
+            known = Shelf(eni, slots, slots6, since=self._clock())
+            self._shelves[eni.id] = known
+        known.eni, known.slots, known.slots6 = eni, slots, slots6
+        known.kept = kept or eni.primary
 
     def remove_eni(self, eni_id: str) -> None:
-        """Forget an ENI and its idle addresses.
+        """Forget an ENI and its idle blocks.
 
         Raises ValueError while one of its addresses is assigned or cooling.
         """
@@ -116,40 +98,52 @@ class AddressPool:
                 f" and {len(shelf.cooling)} cooling addresses"
             )
             raise ValueError(msg)
-        for idle in shelf.idle.values():
-            for address in idle:
-                del self._home[address]
+        for block in tuple(shelf.blocks()):
+            self._forget(shelf, block)
         del self._shelves[eni_id]
 
-    def add(self, eni_id: str, addresses: Iterable[Ip]) -> None:
-        """Take addresses of an ENI in; one that is known stays as it is.
+    def add(self, eni_id: str, blocks: Iterable[Block]) -> None:
+        """Take blocks of an ENI in; one that is known stays as it is.
 
-        Raises ValueError, and adds none, if another ENI has one of them.
+        A known one in quarantine is good again.  Raises ValueError, and adds none, if
+        another ENI has one of them.
         """
         shelf = self._shelf(eni_id)
-        given = sorted(set(addresses), key=lambda a: (a.version, int(a)))
-        for address in given:
-            home = self._home.get(address, shelf)
+        given = sorted(set(blocks), key=_in_order)
+        for block in given:
+            home = self._home_of(block) or shelf
             if home is not shelf:
-                msg = f"{address} is an address of {home.eni.id}, not of {eni_id}"
+                msg = f"{block} is of {home.eni.id}, not of {eni_id}"
                 raise ValueError(msg)
-        for address in given:
-            if address not in self._home:
-                self._home[address] = shelf
-                shelf.idle[address.version][address] = None
+        for block in given:
+            if isinstance(block, IPv4Address | IPv6Address):
+                self._add_single(shelf, block)
+            elif block not in shelf.prefixes:
+                prefix = Prefix(block)
+                self._prefixes[prefix.place] = (shelf, prefix)
+                for address in shelf.add_prefix(prefix):
+                    del self._home[address]
+            shelf.release_block(block)
 
-    def withdraw(self, eni_id: str, addresses: Iterable[Ip]) -> tuple[Ip, ...]:
-        """Forget those of the addresses that are idle, and return them."""
+    def _add_single(self, shelf: Shelf, address: Ip) -> None:
+        if address not in self._home:
+            self._home[address] = shelf
+            shelf.rest(address)
+
+    def withdraw(self, eni_id: str, blocks: Iterable[Block]) -> tuple[Block, ...]:
+        """Forget those of the blocks that nobody has or had a moment ago; return them.
+
+        What is in quarantine is among them.
+        """
         shelf = self._shelf(eni_id)
-        left = tuple(
-            address
-            for address in dict.fromkeys(addresses)
-            if address in shelf.idle[address.version]
-        )
-        for address in left:
-            del shelf.idle[address.version][address]
-            del self._home[address]
+        left = tuple(b for b in dict.fromkeys(blocks) if shelf.is_unused(b))
+        for block in left:
+            self._forget(shelf, block)
         return left
+
+    def quarantine(self, eni_id: str, block: Block, reason: str) -> None:
+        """Hand out no more of a block; pods that have an address of it keep it."""
+        self._shelf(eni_id).quarantine(block, reason)
 
     # -- pods come and go ------------------------------------------------------------
 
@@ -159,6 +153,7 @@ class AddressPool:
         *,
         address: Ip | None = None,
         eni: str | None = None,
+        prefer: Kind | None = None,
     ) -> Lease:
         """Assign an idle address: just this one, or one of this ENI, or any.
 
@@ -166,21 +161,51 @@ class AddressPool:
         """
         if address is not None:
             return self._take_this(address, eni)
-        shelf = max(
-            (
-                shelf
-                for shelf in self._shelves.values()
-                if shelf.idle[family] and eni in {None, shelf.eni.id}
-            ),
-            # Among equals the primary ENI, which can never be given back anyway.
-            key=lambda shelf: (len(shelf.assigned), shelf.eni.primary),
-            default=None,
-        )
-        if shelf is None:
+        able = [
+            shelf
+            for shelf in self._shelves.values()
+            if eni in {None, shelf.eni.id} and shelf.offers(family)
+        ]
+        if not able:
             raise self._empty(family, eni)
-        address, _ = shelf.idle[family].popitem(last=False)
-        shelf.assigned.add(address)
-        return Lease(address=address, eni=shelf.eni)
+        return self._take_from(self._choose(able, family, prefer), family, prefer)
+
+    def take_pair(self, *, prefer: Kind | None = None) -> tuple[Lease, Lease]:
+        """Assign an IPv4 and an IPv6 address of one ENI.
+
+        Raises PoolEmptyError when no ENI has both idle.
+        """
+        able = [s for s in self._shelves.values() if s.offers(4) and s.offers(6)]
+        if not able:
+            raise self._empty(6 if self.counts(4).idle else 4, None)
+        shelf = self._choose(able, 4, prefer)
+        first, second = (self._take_from(shelf, family, prefer) for family in _BOTH)
+        return first, second
+
+    def _choose(
+        self, able: Sequence[Shelf], family: Family, prefer: Kind | None
+    ) -> Shelf:
+        liked = [s for s in able if prefer is not None and s.offers(family, prefer)]
+        return self._choose_eni(liked or able)
+
+    def _choose_eni(self, able: Sequence[Shelf]) -> Shelf:
+        """The one that serves most; among equals one that is never given back."""
+        return max(able, key=lambda shelf: (len(shelf.assigned), shelf.kept))
+
+    def _choose_prefix(self, shelf: Shelf, family: Family) -> Prefix:
+        """The one that serves most and has an address left."""
+        return shelf.fullest(family)
+
+    def _take_from(self, shelf: Shelf, family: Family, prefer: Kind | None) -> Lease:
+        singly = shelf.offers(family, "address")
+        if singly and prefer == "prefix":
+            singly = not shelf.offers(family, "prefix")
+        if singly:
+            address = shelf.take_rested(family)
+            return Lease(address=address, eni=shelf.eni)
+        prefix = self._choose_prefix(shelf, family)
+        address = shelf.take_of(prefix)
+        return Lease(address=address, eni=shelf.eni, prefix=prefix.network)
 
     def hold(self, address: Ip, *, eni: str | None = None) -> Lease:
         """Mark an address as assigned, as a node's earlier life left it.
@@ -190,38 +215,44 @@ class AddressPool:
 
         Raises ValueError if it is assigned, LookupError if it belongs to no known ENI.
         """
-        shelf = self._home.get(address) or self._shelf_for(address, eni)
+        shelf, prefix = self._find(address)
+        if shelf is None:
+            shelf = self._shelf_for(address, eni)
         if address in shelf.assigned:
             msg = f"{address} of {shelf.eni.id} is assigned already"
             raise ValueError(msg)
-        self._rouse(shelf, address)
-        self._home[address] = shelf
-        shelf.assigned.add(address)
-        return Lease(address=address, eni=shelf.eni)
+        self._due.pop(address, None)
+        self._occupy(shelf, prefix, address)
+        return Lease(
+            address=address, eni=shelf.eni, prefix=prefix.network if prefix else None
+        )
 
     def release(self, address: Ip, *, cooldown: float | None = None) -> None:
         """Give an assigned address back; it cools down first.
 
         ``cooldown`` in seconds, if not the pool's: 0 for one that no pod has used.
         """
-        shelf = self._home.get(address)
+        shelf, prefix = self._find(address)
         if shelf is None or address not in shelf.assigned:
             msg = f"{address} is not assigned"
             raise ValueError(msg)
-        shelf.assigned.remove(address)
-        self._rest(shelf, address, self.cooldown if cooldown is None else cooldown)
+        seconds = self.cooldown if cooldown is None else cooldown
+        shelf.cool(address, prefix)
+        self._rest(shelf, prefix, address, seconds)
 
     def cool(self, address: Ip, seconds: float) -> None:
         """Let an address that is not assigned rest, as an earlier life left it."""
-        shelf = self._home.get(address)
+        shelf, prefix = self._find(address)
         if shelf is None:
             msg = f"{address} belongs to no known ENI"
             raise LookupError(msg)
         if address in shelf.assigned:
             msg = f"{address} is assigned"
             raise ValueError(msg)
-        self._rouse(shelf, address)
-        self._rest(shelf, address, seconds)
+        if address not in shelf.cooling:
+            self._occupy(shelf, prefix, address)
+            shelf.cool(address, prefix)
+        self._rest(shelf, prefix, address, seconds)
 
     def expire(self) -> tuple[Ip, ...]:
         """Make those idle that have cooled down, and return them."""
@@ -229,9 +260,9 @@ class AddressPool:
         ready: list[Ip] = []
         while (due := self.next_due()) is not None and due <= now:
             address = heapq.heappop(self._queue)[2]
-            shelf = self._home[address]
-            self._rouse(shelf, address)
-            shelf.idle[address.version][address] = None
+            shelf, prefix = self._find(address)
+            assert shelf is not None
+            self._ready(shelf, prefix, address)
             ready.append(address)
         return tuple(ready)
 
@@ -248,10 +279,12 @@ class AddressPool:
 
     def lease_of(self, address: Ip) -> Lease | None:
         """Return the lease of an assigned address, else None."""
-        shelf = self._home.get(address)
+        shelf, prefix = self._find(address)
         if shelf is None or address not in shelf.assigned:
             return None
-        return Lease(address=address, eni=shelf.eni)
+        return Lease(
+            address=address, eni=shelf.eni, prefix=prefix.network if prefix else None
+        )
 
     def eni(self, eni_id: str) -> Eni | None:
         """Return a known ENI, else None."""
@@ -263,31 +296,76 @@ class AddressPool:
         enis = (shelf.eni for shelf in self._shelves.values())
         return tuple(sorted(enis, key=lambda eni: not eni.primary))
 
+    def blocks(self, eni_id: str) -> frozenset[Block]:
+        """Return all that an ENI has here, in quarantine or not."""
+        return frozenset(self._shelf(eni_id).blocks())
+
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """Return what gets no new pods."""
+        return tuple(
+            Quarantined(
+                block=block,
+                eni=shelf.eni.id,
+                reason=reason,
+                assigned=shelf.assigned_of(block),
+            )
+            for shelf in self._shelves.values()
+            for block, reason in shelf.held.items()
+        )
+
     def views(self) -> tuple[EniView, ...]:
         """Return what plan_capacity sees, the primary ENI first."""
         now = self._clock()
         return tuple(self._shelves[eni.id].view(now) for eni in self.enis())
 
-    def counts(self) -> Counts:
-        """Count the addresses."""
-        shelves = self._shelves.values()
+    def counts(self, family: Family | None = None) -> Counts:
+        """Count the addresses, of one family or of both."""
+        each = [
+            shelf.counts(one)
+            for shelf in self._shelves.values()
+            for one in ((family,) if family else _BOTH)
+        ]
+        assigned, cooling, idle, held = (
+            sum(column) for column in zip((0, 0, 0, 0), *each, strict=True)
+        )
         return Counts(
-            total=len(self._home),
-            assigned=sum(len(shelf.assigned) for shelf in shelves),
-            cooling=len(self._due),
-            idle=sum(shelf.idle_count for shelf in shelves),
+            total=assigned + cooling + idle + held,
+            assigned=assigned,
+            cooling=cooling,
+            idle=idle,
+            held=held,
         )
 
     # -- inside ----------------------------------------------------------------------
 
-    def _shelf(self, eni_id: str) -> _Shelf:
+    def _shelf(self, eni_id: str) -> Shelf:
         try:
             return self._shelves[eni_id]
         except KeyError:
             msg = f"{eni_id} is not known"
             raise LookupError(msg) from None
 
-    def _shelf_for(self, address: Ip, eni: str | None) -> _Shelf:
+    def _find(self, address: Ip) -> tuple[Shelf | None, Prefix | None]:
+        """Where an address belongs: its ENI's shelf, and its prefix if it has one."""
+        found = self._prefixes.get(Prefix.place_of(address))
+        if found is not None:
+            return found
+        return self._home.get(address), None
+
+    def _home_of(self, block: Block) -> Shelf | None:
+        if isinstance(block, IPv4Address | IPv6Address):
+            return self._home.get(block)
+        found = self._prefixes.get(Prefix(block).place)
+        return found[0] if found else None
+
+    def _forget(self, shelf: Shelf, block: Block) -> None:
+        if isinstance(block, IPv4Address | IPv6Address):
+            self._home.pop(block, None)
+        else:
+            del self._prefixes[shelf.prefixes[block].place]
+        shelf.forget(block)
+
+    def _shelf_for(self, address: Ip, eni: str | None) -> Shelf:
         if eni is not None:
             return self._shelf(eni)
         able = [
@@ -301,37 +379,61 @@ class AddressPool:
         return able[0]
 
     def _take_this(self, address: Ip, eni: str | None) -> Lease:
-        shelf = self._home.get(address)
+        shelf, prefix = self._find(address)
         if shelf is None or eni not in {None, shelf.eni.id}:
             msg = f"{address} is no address of {eni or 'this node'}"
             raise PoolEmptyError(msg)
-        if address not in shelf.idle[address.version]:
-            state = "assigned" if address in shelf.assigned else "cooling down"
-            msg = f"{address} is {state}"
+        if address in shelf.assigned:
+            msg = f"{address} is assigned"
             raise PoolEmptyError(msg)
-        del shelf.idle[address.version][address]
-        shelf.assigned.add(address)
-        return Lease(address=address, eni=shelf.eni)
+        if address in shelf.cooling:
+            msg = f"{address} is cooling down"
+            raise CoolingError(msg)
+        held = shelf.held.get(prefix.network if prefix else address)
+        if held is not None:
+            msg = f"{address} is in quarantine: {held}"
+            raise QuarantineError(msg)
+        self._occupy(shelf, prefix, address)
+        return Lease(
+            address=address, eni=shelf.eni, prefix=prefix.network if prefix else None
+        )
 
-    def _rest(self, shelf: _Shelf, address: Ip, seconds: float) -> None:
+    def _occupy(self, shelf: Shelf, prefix: Prefix | None, address: Ip) -> None:
+        if prefix is None:
+            self._home[address] = shelf
+        shelf.hold(address, prefix)
+
+    def _rest(
+        self, shelf: Shelf, prefix: Prefix | None, address: Ip, seconds: float
+    ) -> None:
         if seconds <= 0:
-            shelf.idle[address.version][address] = None
+            self._ready(shelf, prefix, address)
             return
         due = self._clock() + seconds
-        shelf.cooling.add(address)
         self._due[address] = due
         heapq.heappush(self._queue, (due, next(self._order), address))
 
-    def _rouse(self, shelf: _Shelf, address: Ip) -> None:
-        shelf.idle[address.version].pop(address, None)
-        shelf.cooling.discard(address)
+    def _ready(self, shelf: Shelf, prefix: Prefix | None, address: Ip) -> None:
         self._due.pop(address, None)
+        shelf.ready(address, prefix)
 
     def _empty(self, family: Family, eni: str | None) -> PoolEmptyError:
-        counts = self.counts()
+        counts = self.counts(family)
         place = f"on {eni}" if eni else "on this node"
         msg = (
             f"no IPv{family} address is free {place}: of {counts.total}"
             f" {counts.assigned} are assigned and {counts.cooling} are cooling down"
         )
-        return PoolEmptyError(msg)
+        if counts.held:
+            return QuarantineError(f"{msg}; {counts.held} are in quarantine")
+        return CoolingError(msg) if counts.cooling else PoolEmptyError(msg)
+
+
+_BOTH: tuple[Family, Family] = (4, 6)
+
+
+def _in_order(block: Block) -> tuple[int, int]:
+    first = (
+        block if isinstance(block, IPv4Address | IPv6Address) else block.network_address
+    )
+    return block.version, int(first)

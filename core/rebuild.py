@@ -8,7 +8,7 @@ remove a pod when its DEL comes: what else it had goes with its link.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_interface
 from typing import Final
 
@@ -18,12 +18,14 @@ from eniplug.core.kernel import LinkInfo
 from eniplug.core.kernel.survey import Survey
 from eniplug.core.parts import Life, Part
 from eniplug.hooks import Allocation, Eni, Ip, Nic, Object, Pod, Route, Veth
+from eniplug.hooks.values import POD_GROUP
 
 log = structlog.get_logger()
 
 MARK: Final = "eniplug/1 "
 """How the alias of each host link of ours begins."""
 
+LAST_MARK: Final = 128
 NAMES: Final = 3
 """What follows in it: container id, interface name, network."""
 
@@ -31,6 +33,20 @@ NAMES: Final = 3
 def ours(links: Mapping[str, LinkInfo]) -> dict[str, LinkInfo]:
     """The host links that carry an alias of ours."""
     return {name: link for name, link in links.items() if link.alias.startswith(MARK)}
+
+
+def marks_of(links: Mapping[str, LinkInfo], parts: Iterable[Part]) -> dict[str, int]:
+    """Read each ENI's number off the link groups of its pods.
+
+    A pod keeps its group for life, so the number must stay its ENI's.
+    """
+    found: dict[str, int] = {}
+    for part in parts:
+        nic = part.allocation.nics[0]
+        mark = links[nic.host_ifname].group - POD_GROUP
+        if nic.eni is not None and 1 < mark < LAST_MARK:
+            found[nic.eni.id] = mark
+    return found
 
 
 def parts_of(

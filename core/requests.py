@@ -188,9 +188,11 @@ class Requests:
         log.info("GC", network=conf.name, valid=len(valid), removed=len(gone))
 
     def _status(self) -> None:
-        counts = self._state.counts()
         blocked = self._state.why_blocked()
-        if counts.idle == 0 and counts.cooling == 0 and blocked is not None:
+        counts = (self._state.counts(4), self._state.counts(6))
+        used = [one for one in counts if one.total] or [*counts]
+        spent = any(one.idle == 0 and one.cooling == 0 for one in used)
+        if spent and blocked is not None:
             raise NotReadyError(blocked.message, blocked.details)
 
     def _request(

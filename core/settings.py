@@ -27,8 +27,9 @@ from typing import (
 
 from attrs import field, fields, frozen
 
+from eniplug.hooks.capacity import Targets
 from eniplug.hooks.errors import ConfigError
-from eniplug.hooks.values import NodeSettings, Targets
+from eniplug.hooks.values import NodeSettings
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -174,6 +175,34 @@ class Settings:
     minimum_ip_target: int = _setting("MINIMUM_IP_TARGET", _COUNT, 0)
     """Floor of all addresses; 0: not set.  Overrides WARM_ENI_TARGET."""
 
+    warm_prefix_target: int = _setting("WARM_PREFIX_TARGET", _COUNT, 1)
+    """Whole prefixes' worth of free addresses to keep; the default is of AWS's
+    manifest, and the program's own, 0, would keep a new node without any."""
+
+    enable_prefix_delegation: bool | None = _setting(
+        "ENABLE_PREFIX_DELEGATION", _BOOLEAN, None
+    )
+    """Held against the conflist, which picks the mode; None: not told."""
+
+    enable_ipv4: bool | None = _setting("ENABLE_IPv4", _BOOLEAN, None)
+    """Held against the conflist, which picks the families; None: not told."""
+
+    enable_ipv6: bool | None = _setting("ENABLE_IPv6", _BOOLEAN, None)
+    """Held against the conflist, which picks the families; None: not told."""
+
+    enable_subnet_discovery: bool = _setting("ENABLE_SUBNET_DISCOVERY", _BOOLEAN, True)
+    """Whether new ENIs are made in the tagged subnet with most free addresses."""
+
+    disable_leaked_eni_cleanup: bool = _setting(
+        "DISABLE_LEAKED_ENI_CLEANUP", _BOOLEAN, False
+    )
+    """Whether ENIs that other nodes left behind are let be."""
+
+    disable_network_resource_provisioning: bool = _setting(
+        "DISABLE_NETWORK_RESOURCE_PROVISIONING", _BOOLEAN, False
+    )
+    """Whether EC2 is asked for nothing, and gets nothing back."""
+
     max_eni: int | None = _setting(
         "MAX_ENI", _Form("an integer (below 1: no cap)", _cap), None
     )
@@ -298,6 +327,7 @@ class Settings:
             warm_eni=self.warm_eni_target,
             warm_ip=self.warm_ip_target,
             minimum_ip=self.minimum_ip_target,
+            warm_prefix=self.warm_prefix_target,
         )
 
     @property

@@ -12,21 +12,31 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import contextmanager, suppress
+from ipaddress import IPv4Address, IPv6Address
 from threading import Event, Lock
 from typing import Any, TypeVar
 
 from attrs import define, evolve, field
 
 from eniplug.core.parts import AttachmentKey, Life, Part
-from eniplug.core.pool import AddressPool, Counts
+from eniplug.core.pool import AddressPool, Counts, Quarantined
 from eniplug.core.store import Store
-from eniplug.hooks import Eni, EniView, Family, Ip, Lease, Object
+from eniplug.hooks import Block, Eni, EniView, Family, Ip, Kind, Lease, Object
 from eniplug.hooks.errors import (
     CancelledError,
     ConflictError,
     EniplugError,
     PoolEmptyError,
+    StoreError,
 )
 from eniplug.hooks.objects import HOST, Key
 
@@ -56,11 +66,20 @@ class Desk:
         *,
         address: Ip | None = None,
         eni: str | None = None,
+        prefer: Kind | None = None,
     ) -> Lease:
         """Take an address, unless somebody waits who came before."""
-        lease = self._state.take(self._waiter, family, address, eni)
-        self.taken.append(lease)
+        with self._state.turn(self._waiter) as pool:
+            lease = pool.take(family, address=address, eni=eni, prefer=prefer)
+            self.taken.append(lease)
         return lease
+
+    def take_pair(self, *, prefer: Kind | None = None) -> tuple[Lease, Lease]:
+        """Take an address of each family, unless somebody waits who came before."""
+        with self._state.turn(self._waiter) as pool:
+            pair = pool.take_pair(prefer=prefer)
+            self.taken += pair
+        return pair
 
     def held(self, **match: str) -> int:
         """Count the pods that hold addresses and whose fields are as given."""
@@ -106,27 +125,42 @@ class State:
 
     # -- addresses ---------------------------------------------------------------------
 
-    def add_eni(self, eni: Eni, capacity: int, addresses: Iterable[Ip]) -> None:
-        """Let the pool hand out an ENI's addresses; pods keep those they have."""
+    def add_eni(
+        self,
+        eni: Eni,
+        places: tuple[int, int],
+        blocks: Iterable[Block],
+        *,
+        kept: bool = False,
+    ) -> None:
+        """Let the pool hand out an ENI's addresses; pods keep those they have.
+
+        ``places`` is how many blocks of IPv4 and of IPv6 it may carry.
+        """
         with self._mutex:
-            self._pool.add_eni(eni, capacity=capacity)
+            self._pool.add_eni(eni, *places, kept=kept)
+            self._admit(eni.id, blocks)
             for part in self._all():
                 for nic in part.allocation.nics if part.leased else ():
                     if nic.eni is not None and nic.eni.id == eni.id:
                         for one in nic.addresses:
                             if self._pool.lease_of(one.ip) is None:
                                 self._pool.hold(one.ip, eni=eni.id)
-            self._admit(eni.id, addresses)
             self._next_in_line()
 
-    def _admit(self, eni_id: str, addresses: Iterable[Ip]) -> None:
-        """Add addresses; one that was cooling when the agent stopped goes on to."""
-        known = tuple(addresses)
+    def _admit(self, eni_id: str, blocks: Iterable[Block]) -> None:
+        """Add blocks, and write them down.
+
+        Addresses that were cooling when the agent stopped go on to.
+        """
+        known = tuple(blocks)
+        self._store.keep_blocks(eni_id, known)
         self._pool.add(eni_id, known)
-        for address in known:
-            until = self._still_cooling.pop(address, None)
-            if until is not None and self._pool.lease_of(address) is None:
-                self._pool.cool(address, max(0.0, until - self._now()))
+        for address, until in tuple(self._still_cooling.items()):
+            if any(_within(address, block) for block in known):
+                del self._still_cooling[address]
+                if self._pool.lease_of(address) is None:
+                    self._pool.cool(address, max(0.0, until - self._now()))
 
     def remove_eni(self, eni_id: str) -> bool:
         """Take a whole ENI out of the pool; False when an address of it is in use."""
@@ -134,36 +168,53 @@ class State:
             view = next((v for v in self._pool.views() if v.id == eni_id), None)
             if view is None or view.assigned or view.cooling or self._line:
                 return False
+            self._store.drop_blocks(self._pool.blocks(eni_id))
             self._pool.remove_eni(eni_id)
             return True
 
-    def supply(self, eni_id: str, addresses: Sequence[Ip]) -> None:
-        """Let more addresses of a known ENI be handed out."""
+    def supply(self, eni_id: str, blocks: Sequence[Block]) -> None:
+        """Let more blocks of a known ENI be handed out."""
         with self._mutex:
-            self._admit(eni_id, addresses)
+            self._admit(eni_id, blocks)
             self._blocked = None
             self._next_in_line()
 
-    def withdraw(self, eni_id: str, addresses: Sequence[Ip]) -> tuple[Ip, ...]:
-        """Take idle addresses out of the pool; nobody who waits goes short."""
+    def withdraw(self, eni_id: str, blocks: Sequence[Block]) -> tuple[Block, ...]:
+        """Take unused blocks out of the pool; nobody who waits goes short."""
         with self._mutex:
             if self._line:
                 return ()
-            return self._pool.withdraw(eni_id, addresses)
+            left = self._pool.withdraw(eni_id, blocks)
+            self._store.drop_blocks(left)
+            return left
 
-    def take(
-        self, waiter: Waiter | None, family: Family, address: Ip | None, eni: str | None
-    ) -> Lease:
-        """Hand out an address. Raises PoolEmptyError when it is not one's turn."""
+    def blocks(self, eni_id: str) -> frozenset[Block]:
+        """All that the pool has of an ENI; empty if it does not know it."""
+        with self._mutex:
+            return self._pool.blocks(eni_id) if self._pool.eni(eni_id) else frozenset()
+
+    def quarantine(self, eni_id: str, block: Block, reason: str) -> None:
+        """Hand out no more of a block; pods that have an address of it keep it."""
+        with self._mutex:
+            self._store.keep_blocks(eni_id, (block,), reason)
+            self._pool.quarantine(eni_id, block, reason)
+
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """What gets no new pods, and why."""
+        with self._mutex:
+            return self._pool.quarantined()
+
+    @contextmanager
+    def turn(self, waiter: Waiter | None) -> Generator[AddressPool]:
+        """Take from the pool; raises PoolEmptyError when it is not one's turn."""
         with self._mutex:
             self._expire()
             ahead = self._line[0] if self._line else None
             if ahead is not None and ahead is not waiter:
                 msg = f"{len(self._line)} pods wait for an address already"
                 raise PoolEmptyError(msg)
-            lease = self._pool.take(family, address=address, eni=eni)
+            yield self._pool
         self._wake_cloud()
-        return lease
 
     def give_back(self, lease: Lease) -> None:
         """Return an address that no pod has used."""
@@ -186,16 +237,18 @@ class State:
             self._expire()
             return self._pool.views(), len(self._line)
 
-    def counts(self) -> Counts:
-        """How many addresses there are, and in which state."""
+    def counts(self, family: Family | None = None) -> Counts:
+        """How many addresses there are, of one family or both, and in which state."""
         with self._mutex:
             self._expire()
-            return self._pool.counts()
+            return self._pool.counts(family)
 
     def _expire(self) -> None:
         cooled = self._pool.expire()
         if cooled:
-            self._store.cooled(cooled)
+            # What is not forgotten cools on after a restart: no reason to fail.
+            with suppress(StoreError):
+                self._store.cooled(cooled)
 
     # -- the line ----------------------------------------------------------------------
 
@@ -384,3 +437,10 @@ class State:
 def cancelled(waiter: Waiter) -> CancelledError:
     """The error that a waiting ADD ends with."""
     return CancelledError(f"waiting for an address was given up: {waiter.cancelled}")
+
+
+def _within(address: Ip, block: Block) -> bool:
+    """Whether an address is a block, or of it."""
+    if isinstance(block, IPv4Address | IPv6Address):
+        return address == block
+    return address.version == block.version and address in block

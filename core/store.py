@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import closing
-from ipaddress import ip_address
+from collections.abc import Collection, Generator, Iterable, Mapping
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +21,16 @@ from attrs import evolve
 
 from eniplug.core.codec import FROZEN
 from eniplug.core.parts import Life, Part
-from eniplug.hooks import Ip, Object
-from eniplug.hooks.errors import ConfigError
+from eniplug.hooks import Block, Ip, Object
+from eniplug.hooks.errors import ConfigError, StoreError
 from eniplug.hooks.objects import Key
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+
+DISK: Final = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY}
+)
+"""What SQLite says when the file system is at fault, and not the file."""
 
 _SCHEMA: Final = """
 create table parts (
@@ -38,36 +43,69 @@ create table cooling (address text primary key, until real not null) strict;
 create table intents (token text primary key, what text not null) strict;
 """
 
+_SINCE: Final = {
+    2: """
+create table blocks (
+    block text primary key, eni text not null, reason text not null) strict;
+create table facts (name text primary key, record text not null) strict;
+"""
+}
+"""What each later format adds; an older file is brought up to date when opened."""
+
 
 class Store:
-    """Parts, node objects, ENI marks, cooling addresses and the cloud's intents.
+    """Parts, node objects, the ENIs' blocks and marks, cooling addresses, intents.
 
-    Raises ConfigError when the file is corrupt or of a newer format: nothing is
-    guessed; ``--rebuild`` sets it aside.
+    Raises ConfigError when the file is corrupt or of a newer format, StoreError when it
+    cannot be written: then nothing of the change is there, on file or elsewhere.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self._db = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False
+            )
+        except sqlite3.Error as error:
+            raise self._unwritable(error) from error
         try:
             self._open()
         except (sqlite3.DatabaseError, ConfigError) as error:
             self._db.close()
             if isinstance(error, ConfigError):
                 raise
+            if error.sqlite_errorcode in DISK:
+                raise self._unwritable(error) from error
             msg = f"the store {path} cannot be read: {error}"
             remedy = "start the agent once with --rebuild"
             raise ConfigError(msg, remedy) from error
+
+    def _unwritable(self, error: sqlite3.Error) -> StoreError:
+        return StoreError(f"the store {self.path} cannot be written: {error}")
+
+    @contextmanager
+    def _commit(self) -> Generator[sqlite3.Connection]:
+        """Make all that is done inside one commit, or none of it."""
+        try:
+            self._db.execute("begin immediate")
+            yield self._db
+            self._db.execute("commit")
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                self._db.execute("rollback")
+            raise self._unwritable(error) from error
 
     def _open(self) -> None:
         self._db.execute("pragma journal_mode = wal")
         self._db.execute("pragma synchronous = normal")
         (version,) = self._db.execute("pragma user_version").fetchone()
-        if version == 0:
+        if version < FORMAT:
+            more = (text for since, text in _SINCE.items() if since > version)
+            script = "".join((_SCHEMA if version == 0 else "", *more))
             self._db.executescript(
-                f"begin; {_SCHEMA} pragma user_version = {FORMAT}; commit;"
+                f"begin; {script} pragma user_version = {FORMAT}; commit;"
             )
-        elif version != FORMAT:
+        elif version > FORMAT:
             msg = f"the store {self.path} has format {version}, this agent has {FORMAT}"
             raise ConfigError(msg, "run the newer agent, or start with --rebuild")
         elif self._db.execute("pragma quick_check").fetchone() != ("ok",):
@@ -82,43 +120,41 @@ class Store:
 
     def begin(self, part: Part) -> Part:
         """Commit a new part, before anything of it is done. Returns it with its id."""
-        with closing(
-            self._db.execute(
+        with self._commit() as db:
+            cursor = db.execute(
                 "insert into parts (life, container_id, ifname, record)"
                 " values (?, ?, ?, ?)",
                 (part.life, *part.key, _record(part)),
             )
-        ) as cursor:
-            assert cursor.lastrowid is not None
-            return evolve(part, id=cursor.lastrowid)
+            number = cursor.lastrowid
+            cursor.close()
+        assert number is not None
+        return evolve(part, id=number)
 
     def update(self, part: Part, *, whole: bool = False) -> None:
         """Commit a part's life and result; all of it when ``whole``."""
-        if whole:
-            self._db.execute("begin")
-            self._db.execute(
-                "update parts set record = ? where id = ?", (_record(part), part.id)
-            )
         result = None if part.result is None else json.dumps(part.result)
-        self._db.execute(
-            "update parts set life = ?, result = ? where id = ?",
-            (part.life, result, part.id),
-        )
-        if whole:
-            self._db.execute("commit")
+        with self._commit() as db:
+            if whole:
+                db.execute(
+                    "update parts set record = ? where id = ?", (_record(part), part.id)
+                )
+            db.execute(
+                "update parts set life = ?, result = ? where id = ?",
+                (part.life, result, part.id),
+            )
 
     def drop(self, part: Part, cooling: Mapping[Ip, float]) -> None:
         """Forget a part; in the same commit its addresses begin to cool.
 
         ``cooling`` gives the end of it in seconds since the epoch.
         """
-        self._db.execute("begin")
-        self._db.execute("delete from parts where id = ?", (part.id,))
-        self._db.executemany(
-            "insert or replace into cooling values (?, ?)",
-            [(str(address), until) for address, until in cooling.items()],
-        )
-        self._db.execute("commit")
+        with self._commit() as db:
+            db.execute("delete from parts where id = ?", (part.id,))
+            db.executemany(
+                "insert or replace into cooling values (?, ?)",
+                [(str(address), until) for address, until in cooling.items()],
+            )
 
     def parts(self) -> tuple[Part, ...]:
         """All parts, oldest first."""
@@ -155,20 +191,19 @@ class Store:
         self, objects: Collection[Object], earlier: Mapping[Key, str]
     ) -> None:
         """Replace the record of what the node has."""
-        self._db.execute("begin")
-        self._db.execute("delete from node_objects")
-        self._db.executemany(
-            "insert into node_objects values (?, ?, ?)",
-            [
-                (
-                    repr(one),
-                    json.dumps(FROZEN.unstructure(one, Object)),
-                    earlier.get(one.key),
-                )
-                for one in objects
-            ],
-        )
-        self._db.execute("commit")
+        with self._commit() as db:
+            db.execute("delete from node_objects")
+            db.executemany(
+                "insert into node_objects values (?, ?, ?)",
+                [
+                    (
+                        repr(one),
+                        json.dumps(FROZEN.unstructure(one, Object)),
+                        earlier.get(one.key),
+                    )
+                    for one in objects
+                ],
+            )
 
     def marks(self) -> dict[str, int]:
         """The number of each ENI, by ENI id."""
@@ -176,11 +211,13 @@ class Store:
 
     def keep_mark(self, eni: str, mark: int) -> None:
         """Remember an ENI's number."""
-        self._db.execute("insert or replace into marks values (?, ?)", (eni, mark))
+        with self._commit() as db:
+            db.execute("insert or replace into marks values (?, ?)", (eni, mark))
 
     def drop_mark(self, eni: str) -> None:
         """Forget an ENI that is gone."""
-        self._db.execute("delete from marks where eni = ?", (eni,))
+        with self._commit() as db:
+            db.execute("delete from marks where eni = ?", (eni,))
 
     # -- addresses and calls -----------------------------------------------------------
 
@@ -191,17 +228,54 @@ class Store:
 
     def cooled(self, addresses: Iterable[Ip]) -> None:
         """Forget that these were cooling."""
-        self._db.executemany(
-            "delete from cooling where address = ?", [(str(a),) for a in addresses]
-        )
+        with self._commit() as db:
+            db.executemany(
+                "delete from cooling where address = ?", [(str(a),) for a in addresses]
+            )
+
+    def keep_blocks(self, eni: str, blocks: Iterable[Block], reason: str = "") -> None:
+        """Remember that these are an ENI's; ``reason`` if they are in quarantine."""
+        with self._commit() as db:
+            db.executemany(
+                "insert or replace into blocks values (?, ?, ?)",
+                [(str(block), eni, reason) for block in blocks],
+            )
+
+    def drop_blocks(self, blocks: Iterable[Block]) -> None:
+        """Forget blocks that are no longer this node's."""
+        with self._commit() as db:
+            db.executemany(
+                "delete from blocks where block = ?", [(str(b),) for b in blocks]
+            )
+
+    def blocks(self) -> dict[str, dict[Block, str]]:
+        """What each ENI has: block to reason, empty if it is not in quarantine."""
+        found: dict[str, dict[Block, str]] = {}
+        for text, eni, reason in self._db.execute("select * from blocks"):
+            block = ip_network(text) if "/" in text else ip_address(text)
+            found.setdefault(eni, {})[block] = reason
+        return found
+
+    def keep_fact(self, name: str, record: str) -> None:
+        """Remember what EC2 and IMDS said, for a start without them."""
+        with self._commit() as db:
+            db.execute("insert or replace into facts values (?, ?)", (name, record))
+
+    def fact(self, name: str) -> str | None:
+        """What was said last, or None."""
+        row = self._db.execute("select record from facts where name = ?", (name,))
+        found = row.fetchone()
+        return None if found is None else found[0]
 
     def intend(self, token: str, what: str) -> None:
         """Commit a cloud call's intent, before the call."""
-        self._db.execute("insert or replace into intents values (?, ?)", (token, what))
+        with self._commit() as db:
+            db.execute("insert or replace into intents values (?, ?)", (token, what))
 
     def done(self, token: str) -> None:
         """Forget an intent whose call has been followed up."""
-        self._db.execute("delete from intents where token = ?", (token,))
+        with self._commit() as db:
+            db.execute("delete from intents where token = ?", (token,))
 
     def intents(self) -> dict[str, str]:
         """Calls that were begun and not followed up."""

@@ -7,13 +7,13 @@ time up to 2 s, so that nothing else ever waits for them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from attrs import define, evolve
 
 from eniplug.core.ec2 import EniFacts
-from eniplug.hooks.objects import Ip
-from eniplug.hooks.values import CapacityView, EniView
+from eniplug.hooks.capacity import Block, CapacityView, EniView, PrefixView
 
 FIRST_LOOK: Final = 0.05
 LATEST_LOOK: Final = 2.0
@@ -35,13 +35,13 @@ class _Timer:
 
 @define(eq=False, kw_only=True)
 class Arrival(_Timer):
-    """Addresses that EC2 gave, and that IMDS or the link does not show yet.
+    """Blocks that EC2 gave, and that IMDS or the link does not show yet.
 
     ``new`` says that their ENI is not in the pool either.
     """
 
     eni: EniFacts
-    addresses: set[Ip]
+    blocks: set[Block]
     new: bool
 
 
@@ -51,6 +51,7 @@ class Departure(_Timer):
 
     eni_id: str
     attachment: str | None
+    device: int | None = None
     detached: bool = False
 
 
@@ -74,17 +75,28 @@ def with_transit(
                 assigned=0,
                 cooling=0,
                 idle=(),
-                slots=view.eni_capacity,
+                slots=view.eni_slots,
                 age=0.0,
             )
-        coming = sorted(arrival.addresses.difference(there.idle), key=int)
-        enis[there.id] = evolve(
-            there,
-            idle=(*there.idle, *coming),
-            slots=max(there.slots - len(coming), 0),
-        )
+        enis[there.id] = _with_blocks(there, arrival.blocks)
     return evolve(
         view,
         enis=tuple(enis.values()),
         new_enis=max(view.new_enis - new - departures, 0),
+    )
+
+
+def _with_blocks(eni: EniView, blocks: Iterable[Block]) -> EniView:
+    """Add blocks that are not there yet."""
+    here = {*eni.idle, *(view.prefix for view in eni.prefixes)}
+    coming = sorted((b for b in blocks if b not in here), key=str)
+    singles = [b for b in coming if isinstance(b, IPv4Address | IPv6Address)]
+    prefixes = [b for b in coming if not isinstance(b, IPv4Address | IPv6Address)]
+    of4 = sum(block.version == 4 for block in coming)  # noqa: PLR2004
+    return evolve(
+        eni,
+        idle=(*eni.idle, *singles),
+        prefixes=(*eni.prefixes, *(PrefixView(prefix=one) for one in prefixes)),
+        slots=max(eni.slots - of4, 0),
+        slots6=max(eni.slots6 - (len(coming) - of4), 0),
     )

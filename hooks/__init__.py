@@ -6,6 +6,20 @@ methods marked with `hookimpl` its hooks.  See `eniplug.hooks.specs` for the hoo
 
 from __future__ import annotations
 
+from eniplug.hooks.capacity import (
+    Action,
+    AssignAddresses,
+    AssignPrefixes,
+    Block,
+    CapacityView,
+    CreateEni,
+    DeleteEni,
+    EniView,
+    Kind,
+    PrefixView,
+    Targets,
+    Unassign,
+)
 from eniplug.hooks.marks import PROJECT, hookimpl, hookspec
 from eniplug.hooks.objects import (
     HOST,
@@ -28,22 +42,14 @@ from eniplug.hooks.objects import (
     Veth,
 )
 from eniplug.hooks.values import (
-    Action,
     Allocation,
-    AssignAddresses,
-    CapacityView,
-    CreateEni,
-    DeleteEni,
     Eni,
-    EniView,
     Lease,
     Nic,
     Node,
     NodeSettings,
     Pod,
     Pool,
-    Targets,
-    UnassignAddresses,
 )
 
 __all__ = [
@@ -56,6 +62,8 @@ __all__ = [
     "Address",
     "Allocation",
     "AssignAddresses",
+    "AssignPrefixes",
+    "Block",
     "CapacityView",
     "CreateEni",
     "DeleteEni",
@@ -64,6 +72,7 @@ __all__ = [
     "Family",
     "Interface",
     "Ip",
+    "Kind",
     "Lease",
     "LinkState",
     "Neighbor",
@@ -75,12 +84,13 @@ __all__ = [
     "Object",
     "Pod",
     "Pool",
+    "PrefixView",
     "Route",
     "Rule",
     "Side",
     "Sysctl",
     "Targets",
-    "UnassignAddresses",
+    "Unassign",
     "Veth",
     "hookimpl",
     "hookspec",

@@ -9,6 +9,7 @@
     ├── VariableError                  4  bad-environment
     │   └── NetnsError                 4  bad-netns
     ├── ReadError                      5  read-failed
+    │   └── StoreError                 5  store-failed
     ├── DecodeError                    6  bad-json
     ├── ConfigError                    7  bad-config
     │   ├── UnknownPluginError         7  unknown-plugin
@@ -17,6 +18,8 @@
     │   └── InterfaceTakenError        7  interface-taken
     ├── RetryError                    11  try-again
     │   ├── PoolEmptyError            11  pool-empty
+    │   │   ├── CoolingError          11  cooling-down
+    │   │   ├── QuarantineError       11  quarantined
     │   │   ├── EniLimitError         11  eni-limit
     │   │   ├── SubnetFullError       11  subnet-full
     │   │   └── NoFreePrefixError     11  no-free-prefix
@@ -27,6 +30,8 @@
     ├── NotReadyError                 50  not-ready
     ├── LimitedError                  51  limited-connectivity
     ├── CloudError                   101  cloud
+    │   ├── CloudAwayError           101  cloud-away
+    │   ├── CloudSlowError           101  cloud-slow
     │   ├── DeniedError              101  denied
     │   └── StaleMetadataError       101  imds-stale
     ├── KernelError                  102  kernel
@@ -108,6 +113,13 @@ class ReadError(EniplugError):
     remedy = "see the message: the path and the system's reason stand there"
 
 
+class StoreError(ReadError):
+    """The agent's store could not be written; nothing was changed."""
+
+    reason = "store-failed"
+    remedy = "free space in /run, or see what else the message says of the file"
+
+
 class DecodeError(EniplugError):
     """Not JSON, or not the shape that is wanted."""
 
@@ -165,6 +177,20 @@ class PoolEmptyError(RetryError):
 
     reason = "pool-empty"
     remedy = "more addresses are on their way, or raise WARM_IP_TARGET"
+
+
+class CoolingError(PoolEmptyError):
+    """Every address that is free was used a moment ago, and cools down."""
+
+    reason = "cooling-down"
+    remedy = "wait, or lower IP_COOLDOWN_PERIOD, or raise WARM_IP_TARGET"
+
+
+class QuarantineError(PoolEmptyError):
+    """What is free is held back: EC2 no longer shows it as this node's."""
+
+    reason = "quarantined"
+    remedy = "`eniplug status` says what was seen; it is asked for again by itself"
 
 
 class EniLimitError(PoolEmptyError):
@@ -236,6 +262,20 @@ class CloudError(EniplugError):
     code = 101
     reason = "cloud"
     remedy = "see the API's own words in the message"
+
+
+class CloudAwayError(CloudError):
+    """EC2 cannot be reached, or says that it is out of service."""
+
+    reason = "cloud-away"
+    remedy = "see that the node reaches EC2's endpoint, and AWS's health page"
+
+
+class CloudSlowError(CloudError):
+    """EC2 was reached, and did not answer in time."""
+
+    reason = "cloud-slow"
+    remedy = "nothing: it is asked again; see AWS's health page if it lasts"
 
 
 class DeniedError(CloudError):

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from eniplug.hooks.capacity import Action, CapacityView
 from eniplug.hooks.errors import EniplugError
 from eniplug.hooks.marks import hookspec
 from eniplug.hooks.objects import Object
-from eniplug.hooks.values import Action, Allocation, CapacityView, Node, Pod, Pool
+from eniplug.hooks.values import Allocation, Node, Pod, Pool
 
 # -- the node ------------------------------------------------------------------------
 

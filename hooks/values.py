@@ -14,8 +14,12 @@ from typing import Any, Literal, Protocol, Self
 
 from attrs import field, frozen
 
+from eniplug.hooks.capacity import Kind
 from eniplug.hooks.errors import UnsupportedError
 from eniplug.hooks.objects import MAIN_TABLE, Family, Interface, Ip, Network
+
+POD_GROUP = 0xE000
+"""A pod's host link is in link group POD_GROUP + mark of its ENI, in every layout."""
 
 GATEWAYS: Mapping[Family, Ip] = {
     4: IPv4Address("169.254.1.1"),
@@ -125,10 +129,11 @@ class Eni:
 
 @frozen(kw_only=True)
 class Lease:
-    """One address out of the pool, and the ENI it belongs to."""
+    """One address out of the pool, the ENI it belongs to, and its prefix if any."""
 
     address: Ip
     eni: Eni
+    prefix: Network | None = None
 
 
 @frozen(kw_only=True)
@@ -246,13 +251,22 @@ class Pool(Protocol):
         *,
         address: Ip | None = None,
         eni: str | None = None,
+        prefer: Kind | None = None,
     ) -> Lease:
         """Take an address at once; what was taken goes back if the ADD fails.
 
-        ``address`` asks for just this one, ``eni`` for one of that ENI.
+        ``address`` asks for just this one, ``eni`` for one of that ENI; ``prefer``
+        says which to take first, one of a prefix or one that is single.
 
         Raises PoolEmptyError when there is none; let it pass: the core waits for
         addresses and calls the hook again.
+        """
+        ...
+
+    def take_pair(self, *, prefer: Kind | None = None) -> tuple[Lease, Lease]:
+        """Take an IPv4 and an IPv6 address of one ENI, both or none.
+
+        Raises PoolEmptyError when no ENI has both.
         """
         ...
 
@@ -262,92 +276,3 @@ class Pool(Protocol):
         ``match`` narrows it to a namespace or name: ``held(namespace="web")``.
         """
         ...
-
-
-@frozen(kw_only=True)
-class Targets:
-    """How many addresses to keep ready, with the AWS names and meaning.
-
-    When ``warm_ip`` or ``minimum_ip`` is set, ``warm_eni`` does not count.
-    """
-
-    warm_eni: int = 1
-    """[WARM_ENI_TARGET] whole ENIs' worth of free addresses."""
-
-    warm_ip: int = 0
-    """[WARM_IP_TARGET] free addresses; 0: not set."""
-
-    minimum_ip: int = 0
-    """[MINIMUM_IP_TARGET] floor of all addresses, free or not; 0: not set."""
-
-
-@frozen(kw_only=True)
-class EniView:
-    """One ENI as plan_capacity sees it.
-
-    ``idle`` are the addresses that nobody has and that are not cooling down.
-    ``slots`` is how many more addresses EC2 allows on it.  ``age`` is in seconds since
-    it was attached or found.
-    """
-
-    id: str
-    primary: bool
-    assigned: int
-    cooling: int
-    idle: tuple[Ip, ...]
-    slots: int
-    age: float
-
-    @property
-    def total(self) -> int:
-        """All addresses of it that pods may have."""
-        return self.assigned + self.cooling + len(self.idle)
-
-
-@frozen(kw_only=True)
-class CapacityView:
-    """The pool at one moment.
-
-    ``waiting`` is the number of ADDs that wait for an address, ``new_enis`` how many
-    more ENIs may be attached, ``eni_capacity`` how many pods one ENI can serve.
-    """
-
-    enis: tuple[EniView, ...]
-    targets: Targets
-    eni_capacity: int
-    new_enis: int
-    waiting: int = 0
-    max_pods: int = 110
-
-
-@frozen(kw_only=True)
-class AssignAddresses:
-    """Ask EC2 for more secondary addresses on an ENI."""
-
-    eni: str
-    count: int
-
-
-@frozen(kw_only=True)
-class CreateEni:
-    """Attach a new ENI that is born with ``count`` secondary addresses."""
-
-    count: int
-
-
-@frozen(kw_only=True)
-class UnassignAddresses:
-    """Give idle addresses back to the subnet."""
-
-    eni: str
-    addresses: tuple[Ip, ...]
-
-
-@frozen(kw_only=True)
-class DeleteEni:
-    """Detach and delete an ENI that serves nobody."""
-
-    eni: str
-
-
-Action = AssignAddresses | CreateEni | UnassignAddresses | DeleteEni

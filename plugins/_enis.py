@@ -19,10 +19,8 @@ from eniplug.hooks import (
     Rule,
     Sysctl,
 )
+from eniplug.hooks.values import POD_GROUP
 from eniplug.plugins._gateway import DEFAULT
-
-POD_GROUP: Final = 0xE000
-"""A pod's host link is in link group POD_GROUP + mark of its ENI."""
 
 LAST_POD_GROUP: Final = POD_GROUP + 0x7F
 
@@ -60,8 +58,9 @@ def set_up(node: Node, *, routes: int, rules: int) -> Iterator[Object]:
 
 def _secondary(eni: Eni, routes: int, rules: int) -> Iterator[Object]:
     yield LinkState(link=eni.link, setting="up", value=1)
-    for address, gateway in zip(eni.addresses, eni.gateways, strict=True):
+    for address in eni.addresses:
         yield Address(link=eni.link, address=address, side=HOST)
+    for gateway in eni.gateways:
         yield Route(
             destination=ip_network(gateway),
             link=eni.link,
@@ -77,6 +76,7 @@ def _secondary(eni: Eni, routes: int, rules: int) -> Iterator[Object]:
             protocol=routes,
             side=HOST,
         )
+    for address in eni.addresses:
         yield Rule(
             priority=32765,
             family=address.version,

@@ -32,7 +32,8 @@ from eniplug.hooks import (
     hookimpl,
 )
 from eniplug.hooks.errors import ConfigError
-from eniplug.plugins._enis import POD_GROUP, elements, set_up
+from eniplug.hooks.values import POD_GROUP
+from eniplug.plugins._enis import elements, set_up
 from eniplug.plugins._gateway import through_gateway
 
 PODS: Final = 512

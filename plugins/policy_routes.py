@@ -27,7 +27,8 @@ from eniplug.hooks import (
     hookimpl,
 )
 from eniplug.hooks.objects import BOOT
-from eniplug.plugins._enis import LAST_POD_GROUP, POD_GROUP, elements, set_up
+from eniplug.hooks.values import POD_GROUP
+from eniplug.plugins._enis import LAST_POD_GROUP, elements, set_up
 from eniplug.plugins._gateway import through_gateway
 
 

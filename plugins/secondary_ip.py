@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from eniplug.hooks import (
     Action,
@@ -19,16 +19,13 @@ from eniplug.hooks import (
     AssignAddresses,
     CapacityView,
     CreateEni,
-    DeleteEni,
     EniView,
     Pod,
     Pool,
-    UnassignAddresses,
+    Unassign,
     hookimpl,
 )
-
-SETTLED = 60.0
-"""Seconds after which a new ENI may be given back."""
+from eniplug.plugins._capacity import emptiest_first, fullest_first, whole_enis
 
 
 @frozen(eq=False, kw_only=True)
@@ -37,8 +34,8 @@ class SecondaryIp:
 
     @hookimpl
     def allocate_ip(self, pod: Pod, pool: Pool) -> Allocation:
-        """Give the pod one address."""
-        return Allocation.of(pod, pool.take())
+        """Give the pod one address; those of prefixes, if there are any, drain."""
+        return Allocation.of(pod, pool.take(prefer="address"))
 
     @hookimpl
     def plan_capacity(self, view: CapacityView) -> tuple[Action, ...]:
@@ -48,41 +45,27 @@ class SecondaryIp:
         return tuple(_shrink(view))
 
 
-def _counted(view: CapacityView) -> bool:
-    """Whether addresses are counted one by one, and not in whole ENIs."""
-    return view.targets.warm_ip > 0 or view.targets.minimum_ip > 0
-
-
-def _free(view: CapacityView) -> int:
-    """Addresses that are available once all that wait have theirs; may be negative."""
-    return sum(len(eni.idle) for eni in view.enis) - view.waiting
-
-
-def _total(view: CapacityView) -> int:
-    return sum(eni.total for eni in view.enis)
-
-
 def _warm(view: CapacityView) -> int:
     """Addresses that should be available."""
-    if _counted(view):
+    if view.targets.counted:
         return view.targets.warm_ip
     # A warm target of no ENI still keeps one address: at none, more are fetched.
-    return view.targets.warm_eni * view.eni_capacity or 1
+    return view.targets.warm_eni * view.eni_slots or 1
 
 
 def _short(view: CapacityView) -> int:
     """Addresses that are lacking."""
-    short = _warm(view) - _free(view)
-    if _counted(view):
-        short = max(short, view.targets.minimum_ip - _total(view))
+    short = _warm(view) - view.free
+    if view.targets.counted:
+        short = max(short, view.targets.minimum_ip - view.total)
     return max(short, 0)
 
 
 def _spare(view: CapacityView) -> int:
     """Addresses that could go without missing a target."""
-    spare = _free(view) - _warm(view)
-    if _counted(view):
-        spare = min(spare, _total(view) - view.targets.minimum_ip)
+    spare = view.free - _warm(view)
+    if view.targets.counted:
+        spare = min(spare, view.total - view.targets.minimum_ip)
     return max(spare, 0)
 
 
@@ -91,40 +74,47 @@ def _grow(view: CapacityView) -> Iterator[Action]:
 
     Counted targets fetch what is short; whole-ENI targets fill each ENI they touch.
     """
-    short, room = _short(view), view.max_pods - _total(view)
-    for eni in sorted(view.enis, key=lambda eni: (-eni.assigned, not eni.primary)):
+    short, room = _short(view), view.max_pods - view.total
+    for eni in fullest_first(view):
         if short <= 0 or room <= 0:
             return
-        number = min(eni.slots, short) if _counted(view) else eni.slots
-        if number > 0:
+        number = min(eni.slots, short) if view.targets.counted else eni.slots
+        if number > 0 and "address" not in eni.lacks:
             yield AssignAddresses(eni=eni.id, count=number)
             short, room = short - number, room - number
-    for _ in range(view.new_enis if view.eni_capacity > 0 else 0):
+    can = view.eni_slots > 0 and "address" not in view.lacks
+    for _ in range(view.new_enis if can else 0):
         if short <= 0 or room <= 0:
             return
-        number = view.eni_capacity
-        if _counted(view):
+        number = view.eni_slots
+        if view.targets.counted:
             number = min(number, short)
-        yield CreateEni(count=number)
+        yield CreateEni(addresses=number)
         short, room = short - number, room - number
 
 
 def _shrink(view: CapacityView) -> Iterator[Action]:
-    """Give whole ENIs back, newest first, then single addresses."""
-    for eni in reversed(view.enis):
-        if _unused(eni) and len(eni.idle) <= _spare(view):
-            yield DeleteEni(eni=eni.id)
-            view = evolve(view, enis=tuple(e for e in view.enis if e is not eni))
-    surplus = _spare(view) if _counted(view) else 0
-    # Those that serve fewest first, so that they drain; the primary ENI must stay.
-    for eni in sorted(view.enis, key=lambda eni: (eni.primary, eni.assigned)):
-        number = min(surplus, len(eni.idle))
+    """Give back prefixes of an earlier mode, then whole ENIs, then single addresses."""
+    spare = _spare(view)
+    for eni in emptiest_first(view):
+        for one in eni.prefixes_of(4):
+            if one.unused and one.idle <= spare:
+                yield Unassign(eni=eni.id, blocks=(one.prefix,))
+                spare -= one.idle
+    gone: set[str] = set()
+    for action in whole_enis(view, spare):
+        gone.add(action.eni)
+        yield action
+    kept = [eni for eni in emptiest_first(view) if eni.id not in gone]
+    spare -= sum(eni.free for eni in view.enis if eni.id in gone)
+    if view.targets.counted:
+        yield from _surplus(kept, spare)
+
+
+def _surplus(enis: list[EniView], spare: int) -> Iterator[Action]:
+    """Single addresses that are too many, from those ENIs that serve fewest."""
+    for eni in enis:
+        number = min(spare, len(eni.idle))
         if number > 0:
-            last = eni.idle[-number:]
-            yield UnassignAddresses(eni=eni.id, addresses=last)
-            surplus -= number
-
-
-def _unused(eni: EniView) -> bool:
-    busy = eni.primary or eni.assigned or eni.cooling
-    return not busy and eni.age > SETTLED
+            yield Unassign(eni=eni.id, blocks=eni.idle[-number:])
+            spare -= number

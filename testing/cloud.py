@@ -9,41 +9,52 @@ holds it and the adapter to one suite.  `MemoryMetadata` is its
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from itertools import count as counting
+from typing import Any
 
 from attrs import define, evolve, field
 
-from eniplug.core.ec2 import INSTANCE_TAG, EniFacts, InstanceFacts, Limits
+from eniplug.core.ec2 import (
+    CLUSTER_TAG,
+    INSTANCE_TAG,
+    EniFacts,
+    InstanceFacts,
+    Limits,
+    SubnetFacts,
+)
+from eniplug.hooks.capacity import Block, CreateEni
 from eniplug.hooks.errors import (
     CloudError,
     EniLimitError,
     EniplugError,
+    NoFreePrefixError,
     RetryError,
     SubnetFullError,
 )
-from eniplug.hooks.objects import Ip
+from eniplug.hooks.objects import Family, Network
+from eniplug.testing.subnet import MemorySubnet
 
-RESERVED = 4
-"""Addresses at a subnet's start that EC2 keeps, beside the last one."""
+VPC = "vpc-1"
 
 
 @define(eq=False, kw_only=True)
 class MemoryCloud:
-    """One instance in a VPC of subnets.
+    """One instance in a VPC of subnets, all in its zone.
 
-    ``calls`` lists what was asked, in order.  An error that `fail` sets is raised by
-    the next call of that name, which then changes nothing; `lose` lets the call take
-    effect first, as when only the answer is lost.
+    ``subnets`` are given by CIDR, or as they are (`MemorySubnet`).  ``calls`` lists
+    what was asked, in order.  An error that `fail` sets is raised by the next call of
+    that name, which then changes nothing; `lose` lets the call take effect first, as
+    when only the answer is lost.
     """
 
     instance_id: str = "i-0123456789abcdef0"
     instance_type: str = "t3.small"
     instance_limits: Limits = field(
-        factory=lambda: Limits(max_enis=3, ipv4_per_eni=4),
+        factory=lambda: Limits(max_enis=3, ipv4_per_eni=4, ipv6_per_eni=4),
     )
     groups: tuple[str, ...] = ("sg-1",)
-    subnets: dict[str, IPv4Network] = field(
+    subnets: Mapping[str, IPv4Network | MemorySubnet] = field(
         factory=lambda: {"subnet-1": IPv4Network("10.0.0.0/24")}
     )
     calls: list[tuple[object, ...]] = field(factory=list)
@@ -52,14 +63,20 @@ class MemoryCloud:
     detaching: bool = False
     """Whether what is being detached stays so, until `settle`."""
 
+    spaces: dict[str, MemorySubnet] = field(init=False)
+
     _failures: dict[str, list[tuple[EniplugError, bool]]] = field(factory=dict)
     _tokens: dict[str, str] = field(factory=dict)
     _numbers: Iterator[int] = field(factory=lambda: counting(1))
 
     def __attrs_post_init__(self) -> None:
         """Begin with the primary ENI, as every instance does."""
-        primary = self._make(next(iter(self.subnets)), self.groups, 0, "", {})
-        self._put(primary, 0, 0)
+        self.spaces = {
+            name: one if isinstance(one, MemorySubnet) else MemorySubnet(cidr=one)
+            for name, one in self.subnets.items()
+        }
+        first = next(iter(self.subnets))
+        self._put(self._make(first, self.groups, CreateEni(), "", {}), 0, 0)
 
     # -- a test's own ------------------------------------------------------------------
 
@@ -113,54 +130,91 @@ class MemoryCloud:
             return ()
         return tuple(sorted(found, key=lambda eni: (eni.card, eni.device or 0)))
 
-    def leaked(self, instance_id: str) -> tuple[EniFacts, ...]:
-        """Describe the ENIs made for the instance that hang on nothing."""
-        self._begin("leaked", instance_id)
+    def describe_subnets(self, vpc: str, zone: str) -> tuple[SubnetFacts, ...]:
+        """Describe the subnets."""
+        self._begin("subnets", vpc, zone)
+        found = [
+            SubnetFacts(
+                id=name, cidr=one.cidr, free=one.free, cidr6=one.cidr6, tags=one.tags
+            )
+            for name, one in self.spaces.items()
+        ]
+        return tuple(sorted(found, key=lambda one: (-one.free, one.id)))
+
+    def leaked(self, vpc: str, cluster: str = "") -> tuple[EniFacts, ...]:
+        """Describe the ENIs that CNIs made and that hang on nothing."""
+        self._begin("leaked", vpc, cluster)
         return tuple(
             eni
             for eni in self.all_enis.values()
-            if eni.status == "available" and eni.tags.get(INSTANCE_TAG) == instance_id
+            if eni.status == "available"
+            and eni.vpc == vpc
+            and INSTANCE_TAG in eni.tags
+            and cluster in {"", eni.tags.get(CLUSTER_TAG)}
         )
 
     def assign(self, eni_id: str, count: int) -> tuple[IPv4Address, ...]:
         """Give an ENI more addresses."""
         lost = self._begin("assign", eni_id, count)
         eni = self._eni(eni_id)
-        self._check_addresses(len(eni.secondary) + count)
+        self._check_places(eni, count)
         new = self._draw(eni.subnet, count)
         self.all_enis[eni_id] = evolve(eni, secondary=eni.secondary + new)
         self._end(lost)
         return new
 
-    def unassign(self, eni_id: str, addresses: Sequence[Ip]) -> None:
-        """Take addresses from an ENI."""
-        lost = self._begin("unassign", eni_id, tuple(addresses))
+    def assign_prefixes(
+        self, eni_id: str, count: int, family: Family
+    ) -> tuple[Network, ...]:
+        """Give an ENI more prefixes."""
+        lost = self._begin("assign_prefixes", eni_id, count, family)
         eni = self._eni(eni_id)
-        if not set(addresses) <= set(eni.secondary):
+        new: tuple[Any, ...]
+        if family == 4:  # noqa: PLR2004
+            self._check_places(eni, count)
+            new = self._draw_prefixes(eni.subnet, count)
+            self.all_enis[eni_id] = evolve(eni, prefixes=eni.prefixes + new)
+        else:
+            self._check_places6(eni, count)
+            new = self._draw_prefixes6(eni.subnet, count)
+            self.all_enis[eni_id] = evolve(eni, prefixes6=eni.prefixes6 + new)
+        self._end(lost)
+        return new
+
+    def unassign(self, eni_id: str, blocks: Sequence[Block]) -> None:
+        """Take blocks of one family and kind from an ENI."""
+        lost = self._begin("unassign", eni_id, tuple(blocks))
+        eni = self._eni(eni_id)
+        if not set(blocks) <= set(eni.blocks) or len({type(b) for b in blocks}) != 1:
             msg = f"EC2 refuses UnassignPrivateIpAddresses: not all of {eni_id}"
             raise CloudError(msg)
-        kept = tuple(a for a in eni.secondary if a not in addresses)
-        self.all_enis[eni_id] = evolve(eni, secondary=kept)
+        self.all_enis[eni_id] = evolve(
+            eni,
+            secondary=tuple(a for a in eni.secondary if a not in blocks),
+            prefixes=tuple(p for p in eni.prefixes if p not in blocks),
+            prefixes6=tuple(p for p in eni.prefixes6 if p not in blocks),
+        )
+        self.spaces[eni.subnet].put_back(blocks)
         self._end(lost)
 
     def create_eni(
         self,
         subnet: str,
         groups: Sequence[str],
-        count: int,
+        want: CreateEni,
         *,
         token: str,
         description: str,
         tags: Mapping[str, str],
     ) -> EniFacts:
         """Make an ENI, one for each token."""
-        lost = self._begin("create_eni", subnet, count)
+        lost = self._begin("create_eni", subnet, want)
         if token in self._tokens:
             return self._eni(self._tokens[token])
-        if subnet not in self.subnets:
+        if subnet not in self.spaces:
             msg = f"EC2 refuses CreateNetworkInterface: no subnet {subnet}"
             raise CloudError(msg)
-        eni = self._make(subnet, groups, count, description, tags)
+        eni = self._make(subnet, groups, want, description, tags)
         self._tokens[token] = eni.id
         self._end(lost)
         return eni
@@ -177,7 +231,7 @@ class MemoryCloud:
         if len(attached) >= self.instance_limits.max_enis:
             msg = f"EC2 refuses AttachNetworkInterface: limit of {self.instance_type}"
             raise EniLimitError(msg)
-        self._check_addresses(len(eni.secondary))
+        self._check_places(eni, 0)
         if (device, card) in {(e.device, e.card) for e in attached}:
             msg = f"EC2 refuses AttachNetworkInterface: device {device} is taken"
             raise CloudError(msg)
@@ -192,6 +246,7 @@ class MemoryCloud:
             msg = f"EC2 refuses ModifyNetworkInterfaceAttribute: {attachment_id}"
             raise CloudError(msg)
         self.on_termination.add(eni_id)
+        self.all_enis[eni_id] = evolve(self.all_enis[eni_id], on_termination=True)
         self._end(lost)
 
     def detach(self, attachment_id: str) -> None:
@@ -214,7 +269,17 @@ class MemoryCloud:
         if eni is not None and eni.attachment_id is not None:
             msg = f"EC2 refuses DeleteNetworkInterface: {eni_id} is currently in use"
             raise RetryError(msg)
-        self.all_enis.pop(eni_id, None)
+        if self.all_enis.pop(eni_id, None) is not None and eni is not None:
+            own = (eni.address, *eni.blocks)
+            self.spaces[eni.subnet].put_back(own)
+        self._end(lost)
+
+    def tag(self, eni_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        """Put tags on ENIs."""
+        lost = self._begin("tag", tuple(eni_ids), dict(tags))
+        for eni_id in eni_ids:
+            eni = self._eni(eni_id)
+            self.all_enis[eni_id] = evolve(eni, tags={**eni.tags, **tags})
         self._end(lost)
 
     # -- inside ------------------------------------------------------------------------
@@ -244,43 +309,66 @@ class MemoryCloud:
             msg = f"EC2 knows no instance {instance_id}"
             raise CloudError(msg)
 
-    def _check_addresses(self, secondary: int) -> None:
-        if secondary + 1 > self.instance_limits.ipv4_per_eni:
-            msg = f"EC2 refuses {secondary + 1} addresses on an ENI of this type"
+    def _check_places(self, eni: EniFacts, more: int) -> None:
+        taken = 1 + len(eni.secondary) + len(eni.prefixes) + more
+        if taken > self.instance_limits.ipv4_per_eni:
+            msg = f"EC2 refuses {taken} addresses on an ENI of this type"
+            raise EniLimitError(msg)
+
+    def _check_places6(self, eni: EniFacts, more: int) -> None:
+        taken = len(eni.addresses6) + len(eni.prefixes6) + more
+        if taken > self.instance_limits.ipv6_per_eni:
+            msg = f"EC2 refuses {taken} IPv6 addresses on an ENI of this type"
             raise EniLimitError(msg)
 
     def _draw(self, subnet: str, count: int) -> tuple[IPv4Address, ...]:
-        network = self.subnets[subnet]
-        used = {
-            address
-            for eni in self.all_enis.values()
-            for address in (eni.address, *eni.secondary)
-        }
-        last = network.num_addresses - 1
-        free = (network[n] for n in range(RESERVED, last) if network[n] not in used)
-        drawn = tuple(address for _, address in zip(range(count), free, strict=False))
-        if len(drawn) < count:
-            msg = f"EC2 refuses {count} addresses: {subnet} has {len(drawn)} left"
+        drawn = self.spaces[subnet].draw(count)
+        if drawn is None:
+            msg = f"EC2 refuses {count} addresses: {subnet} has not as many left"
             raise SubnetFullError(msg)
+        return drawn
+
+    def _draw_prefixes(self, subnet: str, count: int) -> tuple[IPv4Network, ...]:
+        drawn = self.spaces[subnet].draw_prefixes(count)
+        if drawn is None:
+            msg = f"EC2 refuses {count} prefixes: {subnet} has not as many left"
+            raise NoFreePrefixError(msg)
+        return drawn
+
+    def _draw_prefixes6(self, subnet: str, count: int) -> tuple[IPv6Network, ...]:
+        drawn = self.spaces[subnet].draw_prefixes6(count)
+        if drawn is None:
+            msg = f"EC2 refuses {count} IPv6 prefixes: {subnet} has no IPv6 range"
+            raise CloudError(msg)
         return drawn
 
     def _make(
         self,
         subnet: str,
         groups: Sequence[str],
-        count: int,
+        want: CreateEni,
         description: str,
         tags: Mapping[str, str],
     ) -> EniFacts:
-        number = next(self._numbers)
-        own, *secondary = self._draw(subnet, 1 + count)
+        number, space = next(self._numbers), self.spaces[subnet]
+        own, *secondary = self._draw(subnet, 1 + want.addresses)
+        try:
+            prefixes = self._draw_prefixes(subnet, want.prefixes)
+            prefixes6 = self._draw_prefixes6(subnet, want.prefixes6)
+        except EniplugError:
+            space.put_back((own, *secondary))
+            raise
         eni = EniFacts(
             id=f"eni-{number:017x}",
-            mac=f"02:00:00:00:00:{number:02x}",
+            mac=f"02:00:00:00:{number >> 8:02x}:{number & 0xFF:02x}",
             subnet=subnet,
-            subnet_cidr=self.subnets[subnet],
+            subnet_cidr=space.cidr,
             address=own,
+            vpc=VPC,
             secondary=tuple(secondary),
+            prefixes=prefixes,
+            subnet_cidr6=space.cidr6,
+            prefixes6=prefixes6,
             tags=dict(tags),
             groups=tuple(groups),
             description=description,
@@ -297,7 +385,12 @@ class MemoryCloud:
 
     def _free(self, eni: EniFacts) -> None:
         self.all_enis[eni.id] = evolve(
-            eni, device=None, card=0, attachment_id=None, status="available"
+            eni,
+            device=None,
+            card=0,
+            attachment_id=None,
+            on_termination=False,
+            status="available",
         )
 
 
@@ -306,12 +399,14 @@ class MemoryMetadata:
     """The metadata service of a `MemoryCloud`'s instance.
 
     While ``behind`` it shows what it showed last, as the real one does for a while;
+    ``hidden`` blocks it never shows;
     ``error`` is raised by every question.
     """
 
     cloud: MemoryCloud
     vpc: tuple[IPv4Network, ...] = (IPv4Network("10.0.0.0/16"),)
     behind: bool = False
+    hidden: set[Block] = field(factory=set)
     error: EniplugError | None = None
 
     _shown: dict[str, EniFacts] = field(factory=dict)
@@ -369,6 +464,11 @@ class MemoryMetadata:
         """Return an ENI's addresses, its own first."""
         eni = self._eni(mac)
         return (eni.address, *eni.secondary) if eni else ()
+
+    def blocks(self, mac: str) -> frozenset[Block]:
+        """Return all that an ENI has for pods."""
+        eni = self._eni(mac)
+        return frozenset(eni.blocks) - self.hidden if eni else frozenset()
 
     def subnet_cidr(self, mac: str) -> IPv4Network | None:
         """Return the CIDR of an ENI's subnet."""

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
 from attrs import frozen
 
-from eniplug.core.ec2 import INSTANCE_TAG, Cloud, Ec2, EniFacts, Limits
+from eniplug.core.ec2 import CLUSTER_TAG, INSTANCE_TAG, Cloud, Ec2, EniFacts, Limits
 from eniplug.core.imds import ENDPOINT_VARIABLE, Imds, Metadata
+from eniplug.hooks.capacity import CreateEni
 from eniplug.hooks.errors import (
     CloudError,
     EniLimitError,
+    NoFreePrefixError,
     RetryError,
     SubnetFullError,
 )
 from eniplug.lab.cloud import Cloud as LabCloud
 from eniplug.testing.cloud import MemoryCloud, MemoryMetadata
+from eniplug.testing.subnet import MemorySubnet
 
 SMALL = "10.0.0.0/28"
 """A subnet in which EC2 leaves 11 addresses, the instance's own among them."""
@@ -43,11 +46,13 @@ class World:
     def primary(self) -> EniFacts:
         return self.cloud.enis(self.instance)[0]
 
-    def create(self, count: int = 2, token: str = "t1") -> EniFacts:
+    def create(
+        self, count: int = 2, token: str = "t1", *, prefixes: int = 0
+    ) -> EniFacts:
         return self.cloud.create_eni(
             self.subnet,
             self.groups,
-            count,
+            CreateEni(addresses=0 if prefixes else count, prefixes=prefixes),
             token=token,
             description="made here",
             tags={INSTANCE_TAG: self.instance, "team": "net"},
@@ -62,13 +67,15 @@ class World:
 
 
 def in_memory(cidr: str) -> World:
-    cloud = MemoryCloud(subnets={"subnet-1": IPv4Network(cidr)})
+    network = IPv4Network(cidr)
+    space = MemorySubnet(cidr=network, cidr6=IPv6Network("2001:db8:1234::/64"))
+    cloud = MemoryCloud(subnets={"subnet-1": space})
     return World(
         cloud=cloud,
         metadata=MemoryMetadata(cloud=cloud),
         instance=cloud.instance_id,
         subnet="subnet-1",
-        cidr=cloud.subnets["subnet-1"],
+        cidr=network,
         groups=cloud.groups,
     )
 
@@ -92,7 +99,7 @@ def world(
         yield in_memory(cidr)
         return
     with LabCloud() as lab:
-        vpc = lab.create_vpc(subnets=[("us-east-1a", cidr)])
+        vpc = lab.create_vpc(subnets=[("us-east-1a", cidr)], ipv6=True)
         node = lab.launch("t3.small")
         sock, url = listening()
         lab.serve_ec2(sock)
@@ -110,7 +117,8 @@ def world(
 
 
 def test_limits_are_asked_by_name(world: World) -> None:
-    assert world.cloud.limits("t3.small") == Limits(max_enis=3, ipv4_per_eni=4)
+    limits = Limits(max_enis=3, ipv4_per_eni=4, ipv6_per_eni=4, prefixes=True)
+    assert world.cloud.limits("t3.small") == limits
     with pytest.raises(CloudError):
         world.cloud.limits("t3.none")
 
@@ -157,12 +165,16 @@ def test_a_new_eni_has_what_was_asked_for(world: World) -> None:
 def test_an_unattached_eni_of_ours_is_leaked(world: World) -> None:
     eni = world.create()
 
-    assert [e.id for e in world.cloud.leaked(world.instance)] == [eni.id]
-    assert world.cloud.leaked("i-0123456789abcdef9") == ()
+    vpc = world.primary.vpc
+    assert [e.id for e in world.cloud.leaked(vpc)] == [eni.id]
+    assert world.cloud.leaked("vpc-0123456789abcdef9") == ()
+    assert world.cloud.leaked(vpc, "blue") == ()
+    world.cloud.tag([eni.id], {CLUSTER_TAG: "blue"})
+    assert [e.id for e in world.cloud.leaked(vpc, "blue")] == [eni.id]
 
     world.cloud.attach(eni.id, world.instance, 1, 0)
 
-    assert world.cloud.leaked(world.instance) == ()
+    assert world.cloud.leaked(world.primary.vpc) == ()
 
 
 def test_an_attached_eni_is_the_instances(world: World) -> None:
@@ -201,7 +213,7 @@ def test_a_detached_eni_can_be_deleted_and_twice_is_quiet(world: World) -> None:
     world.cloud.delete_eni(eni.id)
 
     assert [e.id for e in world.cloud.enis(world.instance)] == [world.primary.id]
-    assert world.cloud.leaked(world.instance) == ()
+    assert world.cloud.leaked(world.primary.vpc) == ()
     world.cloud.detach(eni.attachment_id or "")
     world.cloud.delete_eni(eni.id)
 
@@ -209,7 +221,12 @@ def test_a_detached_eni_can_be_deleted_and_twice_is_quiet(world: World) -> None:
 def test_an_unknown_subnet_is_refused(world: World) -> None:
     with pytest.raises(CloudError):
         world.cloud.create_eni(
-            "subnet-0123456789abcdef9", (), 1, token="t", description="", tags={}
+            "subnet-0123456789abcdef9",
+            (),
+            CreateEni(addresses=1),
+            token="t",
+            description="",
+            tags={},
         )
 
 
@@ -318,3 +335,95 @@ def test_the_primary_eni_is_not_detached(world: World) -> None:
 def test_only_addresses_that_an_eni_has_are_unassigned(world: World) -> None:
     with pytest.raises(CloudError):
         world.cloud.unassign(world.primary.id, [world.cidr[9]])
+
+
+# -- prefixes, subnets, tags -----------------------------------------------------------
+
+
+def test_prefixes_come_and_go(world: World) -> None:
+    eni = world.primary
+
+    new = world.cloud.assign_prefixes(eni.id, 2, 4)
+
+    assert {prefix.prefixlen for prefix in new} == {28}
+    assert set(world.primary.prefixes) == set(new)
+    assert world.metadata.blocks(eni.mac) == set(new)
+    world.cloud.unassign(eni.id, new[:1])
+    assert world.primary.prefixes == new[1:]
+    assert world.primary.holds(new[1][7])
+    assert not world.primary.holds(new[0][7])
+
+
+def test_wide_prefixes_come_and_go(world: World) -> None:
+    eni = world.primary
+
+    (new,) = world.cloud.assign_prefixes(eni.id, 1, 6)
+
+    assert new.prefixlen == 80
+    assert eni.subnet_cidr6 is not None
+    assert new.network_address in eni.subnet_cidr6
+    assert set(world.primary.prefixes6) == {new}
+    assert world.metadata.blocks(eni.mac) == {new}
+    world.cloud.unassign(eni.id, [new])
+    assert not world.primary.prefixes6
+
+
+def test_an_eni_is_born_with_prefixes(world: World) -> None:
+    eni = world.create(prefixes=3)
+
+    assert len(eni.prefixes) == 3
+    assert eni.secondary == ()
+
+
+def test_a_prefix_takes_the_place_of_an_address(world: World) -> None:
+    world.cloud.assign_prefixes(world.primary.id, 2, 4)
+    world.cloud.assign(world.primary.id, 1)
+
+    with pytest.raises(EniLimitError):
+        world.cloud.assign(world.primary.id, 1)
+    with pytest.raises(EniLimitError):
+        world.cloud.assign_prefixes(world.primary.id, 1, 4)
+
+
+@pytest.mark.parametrize("cidr", [SMALL], indirect=True)
+def test_a_subnet_without_a_whole_block_has_no_prefix(world: World) -> None:
+    with pytest.raises(NoFreePrefixError):
+        world.cloud.assign_prefixes(world.primary.id, 1, 4)
+    with pytest.raises(NoFreePrefixError):
+        world.create(prefixes=1)
+
+    assert len(world.cloud.assign(world.primary.id, 1)) == 1
+
+
+def test_the_subnets_of_a_zone_are_listed(world: World) -> None:
+    vpc = world.primary.vpc
+    (before,) = world.cloud.describe_subnets(vpc, "us-east-1a")
+    world.cloud.assign(world.primary.id, 2)
+    world.cloud.assign_prefixes(world.primary.id, 1, 4)
+
+    (after,) = world.cloud.describe_subnets(vpc, "us-east-1a")
+
+    assert after.id == world.subnet
+    assert after.cidr == world.cidr
+    assert after.cidr6 == world.primary.subnet_cidr6
+    assert before.free - after.free == 18
+
+
+def test_tags_are_put_on_an_eni(world: World) -> None:
+    eni = world.create()
+
+    world.cloud.tag([eni.id], {"team": "storage", "cost": "1"})
+
+    (found,) = world.cloud.leaked(world.primary.vpc)
+    assert found.tags["team"] == "storage"
+    assert found.tags["cost"] == "1"
+
+
+def test_an_eni_tells_whether_it_goes_with_its_instance(world: World) -> None:
+    made = world.create()
+    attachment = world.cloud.attach(made.id, world.instance, 1, 0)
+    assert [e.on_termination for e in world.cloud.enis(world.instance)][1:] == [False]
+
+    world.cloud.delete_on_termination(made.id, attachment)
+
+    assert [e.on_termination for e in world.cloud.enis(world.instance)][1:] == [True]

@@ -119,7 +119,7 @@ class World:
         """Start as the agent does, also after a crash."""
         pool = AddressPool(0.0, time.monotonic)
         self.state = State(self.stores.open(), pool, lambda: None)
-        self.state.add_eni(PRIMARY, 9, ADDRESSES[:addresses])
+        self.state.add_eni(PRIMARY, (9, 0), ADDRESSES[:addresses])
         self.attachments = Attachments(
             self.state, self.kernel, lambda: NODE, self._bury, patience=patience
         )

@@ -109,6 +109,9 @@ class NoPool:
         msg = "nothing here"
         raise PoolEmptyError(msg)
 
+    def take_pair(self, **_: object) -> tuple[Lease, Lease]:
+        return self.take(), self.take()
+
     def held(self, **_: str) -> int:
         return 0
 

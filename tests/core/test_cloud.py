@@ -8,12 +8,13 @@ from ipaddress import IPv4Network
 import pytest
 from attrs import define, evolve, field
 
-from eniplug.core.cloud import CloudWorker
+from eniplug.core.cloud import GATHER, CloudWorker
 from eniplug.core.discover import NO_MANAGE_TAG, Facts, eni_of, look
 from eniplug.core.ec2 import INSTANCE_TAG, EniFacts, Limits
 from eniplug.core.pace import Pace
-from eniplug.core.pool import AddressPool
+from eniplug.core.pool import AddressPool, Quarantined
 from eniplug.core.settings import Settings
+from eniplug.hooks.capacity import Action, Block, CapacityView, CreateEni
 from eniplug.hooks.errors import (
     CloudError,
     DeniedError,
@@ -22,8 +23,7 @@ from eniplug.hooks.errors import (
     SubnetFullError,
     ThrottledError,
 )
-from eniplug.hooks.objects import Ip
-from eniplug.hooks.values import Action, CapacityView, Eni
+from eniplug.hooks.values import Eni
 from eniplug.plugins.secondary_ip import SecondaryIp
 from eniplug.testing.clock import HandClock
 from eniplug.testing.cloud import MemoryCloud, MemoryMetadata
@@ -46,13 +46,14 @@ class Node:
     intents: dict[str, str] = field(factory=dict)
     history: list[str] = field(factory=list)
     marks: dict[str, int] = field(factory=dict)
+    remembered: tuple[EniFacts, ...] = ()
 
     def view(self) -> CapacityView:
         limits = self.cloud.instance_limits
         return CapacityView(
             enis=self.pool.views(),
             targets=self.settings.targets,
-            eni_capacity=limits.eni_capacity,
+            eni_slots=limits.eni_slots,
             new_enis=limits.max_enis - len(self.pool.enis()),
             waiting=self.waiting,
         )
@@ -70,15 +71,29 @@ class Node:
     def mark_for(self, eni_id: str) -> int:
         return self.marks.setdefault(eni_id, len(self.marks) + 2)
 
-    def adopt(self, eni: Eni, addresses: Sequence[Ip]) -> None:
-        self.pool.add_eni(eni, capacity=self.cloud.instance_limits.eni_capacity)
-        self.pool.add(eni.id, addresses)
+    def adopt(self, eni: Eni, blocks: Sequence[Block], *, kept: bool = False) -> None:
+        limits = self.cloud.instance_limits
+        places = (limits.eni_slots, limits.ipv6_per_eni)
+        self.pool.add_eni(eni, *places, kept=kept)
+        self.pool.add(eni.id, blocks)
 
-    def supply(self, eni_id: str, addresses: Sequence[Ip]) -> None:
-        self.pool.add(eni_id, addresses)
+    def supply(self, eni_id: str, blocks: Sequence[Block]) -> None:
+        self.pool.add(eni_id, blocks)
 
-    def withdraw(self, eni_id: str, addresses: Sequence[Ip]) -> tuple[Ip, ...]:
-        return self.pool.withdraw(eni_id, addresses)
+    def withdraw(self, eni_id: str, blocks: Sequence[Block]) -> tuple[Block, ...]:
+        return self.pool.withdraw(eni_id, blocks)
+
+    def blocks(self, eni_id: str) -> frozenset[Block]:
+        return self.pool.blocks(eni_id) if self.pool.eni(eni_id) else frozenset()
+
+    def quarantine(self, eni_id: str, block: Block, reason: str) -> None:
+        self.pool.quarantine(eni_id, block, reason)
+
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        return self.pool.quarantined()
+
+    def remember(self, managed: Sequence[EniFacts]) -> None:
+        self.remembered = tuple(managed)
 
     def release_eni(self, eni_id: str) -> bool:
         try:
@@ -112,8 +127,11 @@ class Bench:
     def settle(self, most: int = 200) -> None:
         """Step while there is something to do at once."""
         for _ in range(most):
-            if self.worker.step() > 0:
+            pause = self.worker.step()
+            if pause > GATHER:
                 return
+            # A burst of pods is let come together.
+            self.clock.advance(pause)
         pytest.fail("the worker finds no rest")
 
     def pass_time(self, seconds: float) -> None:
@@ -174,7 +192,7 @@ def make(cloud: MemoryCloud, device: int, **tags: str) -> EniFacts:
     made = cloud.create_eni(
         "subnet-1",
         cloud.groups,
-        9,
+        CreateEni(addresses=9),
         token=f"earlier-{device}",
         description=f"aws-K8S-{cloud.instance_id}",
         tags={INSTANCE_TAG: cloud.instance_id, **tags},
@@ -227,7 +245,9 @@ def test_the_first_pod_brings_a_second_eni() -> None:
 
 def test_the_smallest_free_device_index_is_used() -> None:
     cloud = MemoryCloud(instance_type="c5.large", instance_limits=C5_LARGE)
-    foreign = cloud.create_eni("subnet-1", (), 0, token="f", description="", tags={})
+    foreign = cloud.create_eni(
+        "subnet-1", (), CreateEni(addresses=0), token="f", description="", tags={}
+    )
     cloud.attach(foreign.id, cloud.instance_id, 1, 0)
     one = bench(cloud=cloud)
     one.node.adopt(eni_of(cloud.all_enis[foreign.id], "ens9", 9), ())
@@ -248,22 +268,24 @@ def test_pods_that_wait_are_served_in_one_call() -> None:
     assert one.cloud.named("assign") == [(one.facts.primary.id, 6)]
 
 
-def test_an_instance_that_is_full_on_ec2_gets_no_eni_to_throw_away() -> None:
+def test_an_instance_that_is_full_on_ec2_is_found_out_by_one_eni() -> None:
     cloud = MemoryCloud(instance_type="c5.large", instance_limits=C5_LARGE)
     one = bench(cloud=cloud)
+    aside = {NO_MANAGE_TAG: "true"}
     for device in (1, 2):
         foreign = cloud.create_eni(
-            "subnet-1", (), 0, token=str(device), description="", tags={}
+            "subnet-1", (), CreateEni(), token=f"{device}", description="", tags=aside
         )
         cloud.attach(foreign.id, cloud.instance_id, device, 0)
-    cloud.calls.clear()
     one.node.waiting = 10
-
     one.settle()
-
-    assert one.cloud.named("create_eni") == []
     assert one.node.why is not None
     assert one.node.why.reason == "eni-limit"
+
+    one.pass_time(120)
+
+    assert len(one.cloud.named("create_eni")) == 3
+    assert len(cloud.all_enis) == 3
 
 
 # -- EC2, IMDS and the link agree ------------------------------------------------------
@@ -337,7 +359,7 @@ def test_a_waiting_pod_is_not_behind_an_eni_that_comes_late() -> None:
 def test_an_imds_that_stays_behind_is_told() -> None:
     one = bench(WARM_IP_TARGET="2")
     one.metadata.behind = True
-    one.pass_time(29)
+    one.pass_time(9)
     assert one.node.why is None
 
     one.pass_time(5)
@@ -537,7 +559,9 @@ def test_a_pod_that_begins_to_wait_ends_a_pause_after_an_error() -> None:
 
 def test_a_subnet_that_is_almost_full_gives_what_it_has() -> None:
     one = bench(cidr="10.0.0.0/28")  # 11 addresses, and one is the ENI's
-    one.cloud.create_eni("subnet-1", (), 5, token="other", description="", tags={})
+    one.cloud.create_eni(
+        "subnet-1", (), CreateEni(addresses=5), token="other", description="", tags={}
+    )
 
     one.settle()
 
@@ -549,7 +573,7 @@ def test_a_subnet_that_is_almost_full_gives_what_it_has() -> None:
 def test_a_subnet_that_has_room_again_is_used_again() -> None:
     one = bench(cidr="10.0.0.0/28")
     other = one.cloud.create_eni(
-        "subnet-1", (), 9, token="other", description="", tags={}
+        "subnet-1", (), CreateEni(addresses=9), token="other", description="", tags={}
     )
     one.pass_time(5)
     assert one.total == 0
@@ -687,9 +711,15 @@ def test_enis_that_an_earlier_life_left_are_deleted() -> None:
     cloud = MemoryCloud(instance_type="c5.large", instance_limits=C5_LARGE)
     name = f"aws-K8S-{cloud.instance_id}"
     tags = {INSTANCE_TAG: cloud.instance_id}
-    leaked = cloud.create_eni("subnet-1", (), 1, token="1", description=name, tags=tags)
-    foreign = cloud.create_eni("subnet-1", (), 1, token="2", description="x", tags=tags)
-    untagged = cloud.create_eni("subnet-1", (), 1, token="3", description=name, tags={})
+    leaked = cloud.create_eni(
+        "subnet-1", (), CreateEni(addresses=1), token="1", description=name, tags=tags
+    )
+    foreign = cloud.create_eni(
+        "subnet-1", (), CreateEni(addresses=1), token="2", description="x", tags=tags
+    )
+    untagged = cloud.create_eni(
+        "subnet-1", (), CreateEni(addresses=1), token="3", description=name, tags={}
+    )
     one = bench(cloud=cloud)
 
     one.settle()
@@ -700,7 +730,9 @@ def test_enis_that_an_earlier_life_left_are_deleted() -> None:
 
 def test_an_eni_that_was_being_attached_is_taken_in() -> None:
     cloud = MemoryCloud(instance_type="c5.large", instance_limits=C5_LARGE)
-    made = cloud.create_eni("subnet-1", (), 9, token="1", description="", tags={})
+    made = cloud.create_eni(
+        "subnet-1", (), CreateEni(addresses=9), token="1", description="", tags={}
+    )
     cloud.attach(made.id, cloud.instance_id, 1, 0)
     one = bench(cloud=cloud)
     one.node.links = False
@@ -732,7 +764,9 @@ def test_an_eni_that_was_being_detached_is_deleted() -> None:
 
 def test_an_eni_that_somebody_else_attached_is_never_deleted_for_its_link() -> None:
     cloud = MemoryCloud(instance_type="c5.large", instance_limits=C5_LARGE)
-    foreign = cloud.create_eni("subnet-1", (), 1, token="f", description="", tags={})
+    foreign = cloud.create_eni(
+        "subnet-1", (), CreateEni(addresses=1), token="f", description="", tags={}
+    )
     cloud.attach(foreign.id, cloud.instance_id, 1, 0)
     one = bench(cloud=cloud)
     one.node.links = False
@@ -788,6 +822,7 @@ def wait_for(one: Bench, total: int) -> None:
     end = time.monotonic() + 10
     while one.total != total:
         assert time.monotonic() < end, f"{one.total} addresses, not {total}"
+        one.clock.advance(0.01)
         time.sleep(0.002)
 
 

@@ -15,6 +15,7 @@ from eniplug.core.discover import (
     look,
 )
 from eniplug.core.ec2 import INSTANCE_TAG, EniFacts
+from eniplug.hooks.capacity import CreateEni
 from eniplug.hooks.errors import CancelledError, CloudError
 from eniplug.hooks.values import Eni
 from eniplug.testing.cloud import MemoryCloud, MemoryMetadata
@@ -32,7 +33,12 @@ def metadata(cloud: MemoryCloud) -> MemoryMetadata:
 
 def attach(cloud: MemoryCloud, device: int, **tags: str) -> EniFacts:
     made = cloud.create_eni(
-        "subnet-1", ("sg-1",), 2, token=f"t{device}", description="", tags=tags
+        "subnet-1",
+        ("sg-1",),
+        CreateEni(addresses=2),
+        token=f"t{device}",
+        description="",
+        tags=tags,
     )
     cloud.attach(made.id, cloud.instance_id, device, 0)
     return cloud.all_enis[made.id]
@@ -57,7 +63,7 @@ def test_the_node_is_learned_from_both(
         managed=(primary, second),
     )
     assert facts.primary == primary
-    assert facts.limits.eni_capacity == 3
+    assert facts.limits.eni_slots == 3
     assert facts.limits.max_pods == 11
 
 

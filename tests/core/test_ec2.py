@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,11 +10,15 @@ from threading import Thread
 import pytest
 
 from eniplug.core.ec2 import Ec2, in_our_words
+from eniplug.hooks.capacity import CreateEni
 from eniplug.hooks.errors import (
+    CloudAwayError,
     CloudError,
+    CloudSlowError,
     DeniedError,
     EniLimitError,
     EniplugError,
+    NoFreePrefixError,
     RetryError,
     SubnetFullError,
     ThrottledError,
@@ -46,7 +51,8 @@ from eniplug.hooks.errors import (
         ("InvalidParameterValue", "device index '1' is taken", CloudError),
         ("InvalidNetworkInterfaceID.NotFound", "", CloudError),
         ("AuthFailure", "", CloudError),
-        ("InternalError", "", CloudError),
+        ("InternalError", "", CloudAwayError),
+        ("Unavailable", "", CloudAwayError),
         ("", "", CloudError),
     ],
 )
@@ -148,7 +154,7 @@ def test_an_answer_that_lacks_a_field_is_an_error_of_the_cloud(
     server.status, server.body = 200, "<R><networkInterface/></R>"
 
     with pytest.raises(CloudError, match="cannot be read"):
-        ec2.create_eni("subnet-1", (), 1, token="t", description="", tags={})
+        ec2.create_eni("subnet-1", (), CreateEni(), token="t", description="", tags={})
 
 
 def test_an_ec2_that_is_not_there_is_an_error_of_the_cloud(
@@ -159,10 +165,47 @@ def test_an_ec2_that_is_not_there_is_an_error_of_the_cloud(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     ec2 = Ec2("us-east-1")
 
-    with pytest.raises(CloudError, match="no answer from EC2 to DescribeInstances"):
+    with pytest.raises(CloudAwayError, match="cannot be reached for DescribeInst"):
         ec2.describe_instance("i-1")
 
     ec2.close()
+
+
+FULL = ["InsufficientFreeAddressesInSubnet", "InsufficientCidrBlocks"]
+
+
+@pytest.mark.parametrize("code", FULL)
+def test_it_is_said_what_a_subnet_has_none_left_of(
+    server: Refusals, ec2: Ec2, code: str
+) -> None:
+    server.body = refuse(code)
+
+    with pytest.raises(NoFreePrefixError):
+        ec2.assign_prefixes("eni-1", 1, 4)
+    with pytest.raises(SubnetFullError):
+        ec2.assign("eni-1", 1)
+    for want, error in (
+        (CreateEni(prefixes=1), NoFreePrefixError),
+        (CreateEni(addresses=1), SubnetFullError),
+    ):
+        with pytest.raises(error):
+            ec2.create_eni("s", (), want, token="t", description="", tags={})
+
+
+def test_an_ec2_that_does_not_answer_in_time_is_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        ec2 = Ec2("us-east-1", read_timeout=0.2)
+
+        with pytest.raises(CloudSlowError, match="DescribeInstances in time"):
+            ec2.describe_instance("i-1")
+
+        ec2.close()
 
 
 def test_boto3_is_loaded_only_for_a_client() -> None:

@@ -16,9 +16,10 @@ from hypothesis.stateful import (
 )
 
 from eniplug.core.pool import AddressPool, Counts
+from eniplug.hooks.capacity import EniView
 from eniplug.hooks.errors import PoolEmptyError
 from eniplug.hooks.objects import Ip
-from eniplug.hooks.values import Eni, EniView, Lease
+from eniplug.hooks.values import Eni, Lease
 from eniplug.testing.clock import HandClock
 
 
@@ -47,8 +48,8 @@ def clock() -> HandClock:
 def pool(clock: HandClock) -> AddressPool:
     """Two ENIs in one subnet, with .10 to .12 and .20 to .22."""
     pool = AddressPool(30, clock)
-    pool.add_eni(eni(0), capacity=5)
-    pool.add_eni(eni(1), capacity=3)
+    pool.add_eni(eni(0), slots=5)
+    pool.add_eni(eni(1), slots=3)
     pool.add("eni-0", ips(12, 10, 11))
     pool.add("eni-1", ips(20, 21, 22))
     return pool
@@ -154,7 +155,7 @@ def test_adding_twice_changes_nothing(pool: AddressPool) -> None:
 
 
 def test_an_address_cannot_be_of_two_enis(pool: AddressPool) -> None:
-    with pytest.raises(ValueError, match=r"10\.0\.0\.20 is an address of eni-1"):
+    with pytest.raises(ValueError, match=r"10\.0\.0\.20 is of eni-1"):
         pool.add("eni-0", ips(13, 20))
 
     assert pool.counts().total == 6
@@ -199,7 +200,7 @@ def test_an_unknown_eni_is_told(pool: AddressPool) -> None:
 def test_a_known_eni_takes_a_new_description(pool: AddressPool) -> None:
     renamed = evolve(eni(0), link="enX0")
 
-    pool.add_eni(renamed, capacity=7)
+    pool.add_eni(renamed, slots=7)
 
     assert pool.eni("eni-0") == renamed
     assert pool.take().eni == renamed
@@ -271,6 +272,7 @@ def test_views_show_what_a_plan_needs(pool: AddressPool, clock: HandClock) -> No
             idle=ips(12),
             slots=2,
             age=12,
+            kept=True,
         ),
         EniView(
             id="eni-1",
@@ -295,7 +297,7 @@ def test_the_primary_eni_is_told_first() -> None:
 def seconds_per_pod(size: int) -> float:
     clock = HandClock()
     pool = AddressPool(30, clock)
-    pool.add_eni(eni(0), capacity=size)
+    pool.add_eni(eni(0), slots=size)
     pool.add("eni-0", (IPv4Address("10.1.0.0") + n for n in range(size)))
     best = float("inf")
     for _ in range(7):
@@ -327,7 +329,7 @@ class PoolMachine(RuleBasedStateMachine):
     @initialize(sizes=st.lists(st.integers(0, 4), min_size=1, max_size=4))
     def enis(self, sizes: list[int]) -> None:
         for device, size in enumerate(sizes):
-            self.pool.add_eni(eni(device), capacity=9)
+            self.pool.add_eni(eni(device), slots=9)
             self.grow(f"eni-{device}", size)
 
     def grow(self, name: str, size: int) -> None:
@@ -385,8 +387,7 @@ class PoolMachine(RuleBasedStateMachine):
         asked = [*self.idle, *self.assigned, *self.cooling]
         left = self.pool.withdraw(name, asked)
         assert set(left) == {a for a, home in self.idle.items() if home == name}
-        for address in left:
-            del self.idle[address]
+        self.idle = {a: home for a, home in self.idle.items() if a not in left}
 
     @rule(which=st.integers(0, 9))
     def drop_eni(self, which: int) -> None:

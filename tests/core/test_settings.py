@@ -7,8 +7,9 @@ import pytest
 from attrs import fields
 
 from eniplug.core.settings import Settings
+from eniplug.hooks.capacity import Targets
 from eniplug.hooks.errors import ConfigError
-from eniplug.hooks.values import NodeSettings, Targets
+from eniplug.hooks.values import NodeSettings
 
 
 def refusal(**environ: str) -> str:
@@ -39,6 +40,13 @@ def test_every_variable_reaches_its_setting() -> None:
         "WARM_ENI_TARGET": "2",
         "WARM_IP_TARGET": "5",
         "MINIMUM_IP_TARGET": "10",
+        "WARM_PREFIX_TARGET": "4",
+        "ENABLE_PREFIX_DELEGATION": "true",
+        "ENABLE_IPv4": "false",
+        "ENABLE_IPv6": "true",
+        "ENABLE_SUBNET_DISCOVERY": "false",
+        "DISABLE_LEAKED_ENI_CLEANUP": "true",
+        "DISABLE_NETWORK_RESOURCE_PROVISIONING": "true",
         "MAX_ENI": "3",
         "ENIPLUG_MAX_PODS": "58",
         "IP_COOLDOWN_PERIOD": "0",
@@ -67,6 +75,13 @@ def test_every_variable_reaches_its_setting() -> None:
         warm_eni_target=2,
         warm_ip_target=5,
         minimum_ip_target=10,
+        warm_prefix_target=4,
+        enable_prefix_delegation=True,
+        enable_ipv4=False,
+        enable_ipv6=True,
+        enable_subnet_discovery=False,
+        disable_leaked_eni_cleanup=True,
+        disable_network_resource_provisioning=True,
         max_eni=3,
         max_pods=58,
         ip_cooldown_period=0,
@@ -87,7 +102,9 @@ def test_every_variable_reaches_its_setting() -> None:
         conflist=Path("/etc/eniplug/ours.conflist"),
     )
     assert set(environ) == {a.metadata["name"] for a in fields(Settings)}
-    assert settings.targets == Targets(warm_eni=2, warm_ip=5, minimum_ip=10)
+    assert settings.targets == Targets(
+        warm_eni=2, warm_ip=5, minimum_ip=10, warm_prefix=4
+    )
     assert settings.node == NodeSettings(
         external_snat=True,
         exclude_snat_cidrs=excluded,

@@ -25,7 +25,7 @@ class World:
     def state(self, addresses: int = 3) -> State:
         pool = AddressPool(30.0, lambda: self.now)
         state = State(self.stores.open(), pool, self.wake, lambda: self.now)
-        state.add_eni(PRIMARY, 9, ADDRESSES[:addresses])
+        state.add_eni(PRIMARY, (9, 0), ADDRESSES[:addresses])
         return state
 
     def wake(self) -> None:
@@ -202,9 +202,9 @@ def test_new_addresses_lift_what_blocked(world: World) -> None:
 
 def test_an_eni_in_use_is_not_taken_out(world: World) -> None:
     state = world.state()
-    state.add_eni(SECOND, 9, ADDRESSES[5:6])
+    state.add_eni(SECOND, (9, 0), ADDRESSES[5:6])
     lease = Desk(state, None).take()
-    mine = state.take(None, 4, None, SECOND.id)
+    mine = Desk(state, None).take(eni=SECOND.id)
 
     assert not state.remove_eni(SECOND.id)
     state.give_back(mine)

@@ -7,8 +7,7 @@ from attrs import evolve
 
 from eniplug.core.ec2 import EniFacts
 from eniplug.core.transit import Arrival, with_transit
-from eniplug.hooks.objects import Ip
-from eniplug.hooks.values import CapacityView, EniView, Targets
+from eniplug.hooks.capacity import Block, CapacityView, EniView, Targets
 
 BASE = IPv4Address("10.0.0.0")
 PRIMARY = EniFacts(
@@ -32,14 +31,14 @@ VIEW = CapacityView(
         ),
     ),
     targets=Targets(),
-    eni_capacity=9,
+    eni_slots=9,
     new_enis=2,
 )
 
 
 def arrival(eni: EniFacts, *last: int, new: bool = False) -> Arrival:
-    addresses: set[Ip] = {BASE + n for n in last}
-    return Arrival(eni=eni, addresses=addresses, new=new, since=0, due=0)
+    blocks: set[Block] = {BASE + n for n in last}
+    return Arrival(eni=eni, blocks=blocks, new=new, since=0, due=0)
 
 
 def test_nothing_under_way_changes_nothing() -> None:

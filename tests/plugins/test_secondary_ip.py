@@ -12,6 +12,7 @@ from eniplug.core.pool import AddressPool
 from eniplug.hooks import (
     Action,
     AssignAddresses,
+    AssignPrefixes,
     CapacityView,
     CreateEni,
     DeleteEni,
@@ -19,10 +20,11 @@ from eniplug.hooks import (
     EniView,
     Family,
     Ip,
+    Kind,
     Lease,
     Pod,
     Targets,
-    UnassignAddresses,
+    Unassign,
 )
 from eniplug.hooks.errors import PoolEmptyError
 from eniplug.plugins.secondary_ip import SecondaryIp
@@ -64,7 +66,7 @@ def plan(
     view = CapacityView(
         enis=enis,
         targets=targets,
-        eni_capacity=unit,
+        eni_slots=unit,
         new_enis=new,
         waiting=waiting,
         max_pods=max_pods,
@@ -81,7 +83,7 @@ class Desk:
     def __init__(self, *addresses: str) -> None:
         eni = Eni(id="eni-0", link="ens5", mac="02:00:00:00:00:01", device=0)
         self.pool = AddressPool(30, HandClock())
-        self.pool.add_eni(eni, capacity=9)
+        self.pool.add_eni(eni, slots=9)
         self.pool.add("eni-0", [IPv4Address(a) for a in addresses])
 
     def take(
@@ -90,10 +92,12 @@ class Desk:
         *,
         address: Ip | None = None,
         eni: str | None = None,
-        kind: str | None = None,
+        prefer: Kind | None = None,
     ) -> Lease:
-        assert kind is None
-        return self.pool.take(family, address=address, eni=eni)
+        return self.pool.take(family, address=address, eni=eni, prefer=prefer)
+
+    def take_pair(self, *, prefer: Kind | None = None) -> tuple[Lease, Lease]:
+        return self.pool.take_pair(prefer=prefer)
 
     def held(self, **match: str) -> int:
         return len(match)
@@ -127,7 +131,7 @@ def test_t3_small_fills_its_primary_eni_at_start() -> None:
 
 
 def test_t3_smalls_first_pod_brings_a_second_eni() -> None:
-    assert plan(eni(assigned=1, idle=2), unit=3, new=2) == (CreateEni(count=3),)
+    assert plan(eni(assigned=1, idle=2), unit=3, new=2) == (CreateEni(addresses=3),)
     assert plan(eni(assigned=1, idle=2), eni("eni-1", idle=3), unit=3, new=1) == ()
 
 
@@ -136,9 +140,11 @@ def test_c5_large_has_two_enis_from_the_1st_pod_and_three_from_the_10th() -> Non
     second = eni("eni-1", idle=9)
 
     assert plan(eni(idle=9), new=2) == ()
-    assert plan(one, new=2) == (CreateEni(count=9),)
+    assert plan(one, new=2) == (CreateEni(addresses=9),)
     assert plan(full, second, new=1) == ()
-    assert plan(full, eni("eni-1", assigned=1, idle=8), new=1) == (CreateEni(count=9),)
+    assert plan(full, eni("eni-1", assigned=1, idle=8), new=1) == (
+        CreateEni(addresses=9),
+    )
 
 
 def test_c5_large_gives_an_eni_back_from_18_free_addresses() -> None:
@@ -153,7 +159,7 @@ def test_no_warm_eni_still_keeps_one_address() -> None:
     none = Targets(warm_eni=0)
 
     assert plan(eni(assigned=8, idle=1), targets=none, new=2) == ()
-    assert plan(eni(assigned=9), targets=none, new=2) == (CreateEni(count=9),)
+    assert plan(eni(assigned=9), targets=none, new=2) == (CreateEni(addresses=9),)
     assert plan(eni(assigned=9), eni("eni-1", idle=9), targets=none) == ()
 
 
@@ -168,7 +174,7 @@ def test_slots_of_the_fullest_eni_come_before_a_new_eni() -> None:
     assert actions == (
         AssignAddresses(eni="eni-1", count=2),
         AssignAddresses(eni="eni-0", count=4),
-        CreateEni(count=9),
+        CreateEni(addresses=9),
     )
 
 
@@ -198,7 +204,7 @@ def test_counted_targets_fetch_just_what_is_short() -> None:
     )
     assert plan(eni(assigned=8, slots=1), targets=targets, new=2) == (
         AssignAddresses(eni="eni-0", count=1),
-        CreateEni(count=2),
+        CreateEni(addresses=2),
     )
 
 
@@ -207,7 +213,7 @@ def test_the_minimum_counts_all_addresses() -> None:
 
     assert plan(eni(slots=9), targets=targets, new=2) == (
         AssignAddresses(eni="eni-0", count=9),
-        CreateEni(count=3),
+        CreateEni(addresses=3),
     )
     assert plan(eni(idle=9), eni("eni-1", idle=3, slots=6), targets=targets) == ()
 
@@ -221,8 +227,8 @@ def test_a_surplus_goes_back_from_the_eni_that_serves_fewest() -> None:
     )
 
     assert actions == (
-        UnassignAddresses(eni="eni-2", addresses=eni("eni-2", idle=2).idle),
-        UnassignAddresses(eni="eni-1", addresses=eni("eni-1", idle=6).idle[1:]),
+        Unassign(eni="eni-2", blocks=eni("eni-2", idle=2).idle),
+        Unassign(eni="eni-1", blocks=eni("eni-1", idle=6).idle[1:]),
     )
 
 
@@ -230,7 +236,7 @@ def test_a_surplus_stays_when_the_minimum_wants_it() -> None:
     targets = Targets(warm_ip=1, minimum_ip=6)
 
     assert plan(eni(assigned=1, idle=6), targets=targets) == (
-        UnassignAddresses(eni="eni-0", addresses=eni(idle=6).idle[5:]),
+        Unassign(eni="eni-0", blocks=eni(idle=6).idle[5:]),
     )
 
 
@@ -244,7 +250,7 @@ def test_a_whole_eni_goes_before_single_addresses() -> None:
 
     assert actions == (
         DeleteEni(eni="eni-2"),
-        UnassignAddresses(eni="eni-1", addresses=eni("eni-1", idle=8).idle[1:]),
+        Unassign(eni="eni-1", blocks=eni("eni-1", idle=8).idle[1:]),
     )
 
 
@@ -263,8 +269,8 @@ def test_pods_that_wait_are_demand(targets: Targets, count: int) -> None:
 
 def test_many_pods_that_wait_bring_several_enis_in_one_plan() -> None:
     assert plan(eni(idle=0, assigned=9), new=2, waiting=12) == (
-        CreateEni(count=9),
-        CreateEni(count=9),
+        CreateEni(addresses=9),
+        CreateEni(addresses=9),
     )
 
 
@@ -314,13 +320,16 @@ class Model:
             if isinstance(action, DeleteEni):
                 self.delete(one)
             else:
+                assert not isinstance(action, AssignPrefixes)
                 self.change(one, action)
 
     def create(self, action: CreateEni) -> None:
-        assert 0 < action.count <= self.unit
+        assert 0 < action.addresses <= self.unit
         assert self.view.new_enis > 0
         name = f"eni-{max(int(e.id[4:]) for e in self.view.enis) + 1}"
-        new = eni(name, idle=action.count, slots=self.unit - action.count, age=0)
+        new = eni(
+            name, idle=action.addresses, slots=self.unit - action.addresses, age=0
+        )
         view = self.view
         self.view = evolve(view, enis=(*view.enis, new), new_enis=view.new_enis - 1)
 
@@ -331,17 +340,17 @@ class Model:
         enis = tuple(e for e in self.view.enis if e is not one)
         self.view = evolve(self.view, enis=enis, new_enis=self.view.new_enis + 1)
 
-    def change(self, one: EniView, action: AssignAddresses | UnassignAddresses) -> None:
+    def change(self, one: EniView, action: AssignAddresses | Unassign) -> None:
         if isinstance(action, AssignAddresses):
             assert 0 < action.count <= one.slots
             net = IPv4Address(f"10.1.{one.id[4:]}.0")
             new = tuple(net + one.total + n for n in range(action.count))
             after = evolve(one, idle=one.idle + new, slots=one.slots - action.count)
         else:
-            assert action.addresses
-            assert set(action.addresses) <= set(one.idle)
-            kept = tuple(a for a in one.idle if a not in action.addresses)
-            slots = one.slots + len(action.addresses)
+            assert action.blocks
+            assert set(action.blocks) <= set(one.idle)
+            kept = tuple(a for a in one.idle if a not in action.blocks)
+            slots = one.slots + len(action.blocks)
             after = evolve(one, idle=kept, slots=slots)
         enis = tuple(after if e is one else e for e in self.view.enis)
         self.view = evolve(self.view, enis=enis)
@@ -376,7 +385,7 @@ def models(draw: st.DrawFn) -> Model:
             warm_ip=draw(st.integers(0, 20)),
             minimum_ip=draw(st.integers(0, 30)),
         ),
-        eni_capacity=unit,
+        eni_slots=unit,
         new_enis=draw(st.integers(0, 3)),
         waiting=draw(st.sampled_from([0, 0, 1, 5, 40])),
         max_pods=draw(st.integers(1, 120)),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv4Network
+
 import pytest
 
 from eniplug.hooks.errors import CloudError, ThrottledError
 from eniplug.testing.cloud import MemoryCloud, MemoryMetadata
+from eniplug.testing.subnet import MemorySubnet
 
 
 @pytest.fixture
@@ -64,3 +67,31 @@ def test_metadata_may_be_away(cloud: MemoryCloud) -> None:
 
     with pytest.raises(CloudError):
         metadata.instance_id()
+
+
+def test_a_subnet_gives_again_what_it_got_back() -> None:
+    space = MemorySubnet(cidr=IPv4Network("10.0.0.0/26"))
+    first = space.draw_prefixes(2)
+    assert first == (IPv4Network("10.0.0.32/28"), IPv4Network("10.0.0.16/28"))
+    assert space.draw_prefixes(1) is None
+
+    space.put_back(first[:1])
+
+    assert space.draw_prefixes(1) == first[:1]
+    assert space.draw(11) == tuple(IPv4Address(f"10.0.0.{n}") for n in range(4, 15))
+
+
+def test_a_fragmented_subnet_has_addresses_and_no_prefix() -> None:
+    space = MemorySubnet(cidr=IPv4Network("10.0.0.0/26"), fragmented=True)
+
+    assert space.draw_prefixes(1) is None
+    assert space.draw(1) is not None
+
+
+def test_metadata_may_hide_a_block(cloud: MemoryCloud) -> None:
+    eni = cloud.all_enis[primary(cloud)]
+    metadata = MemoryMetadata(cloud=cloud)
+    one, two = cloud.assign(eni.id, 2)
+    metadata.hidden.add(one)
+
+    assert metadata.blocks(eni.mac) == {two}

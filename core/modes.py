@@ -1,0 +1,50 @@
+"""The conflist picks the mode; AWS's switches may say the same, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from eniplug.core.manager import wanted
+from eniplug.core.settings import Settings
+from eniplug.hooks.errors import ConfigError
+
+IPV4: Final = frozenset({4})
+IPV6: Final = frozenset({6})
+PREFIXES: Final = "prefix-delegation"
+FAMILIES: Final[Mapping[str, frozenset[int]]] = {
+    "ipv4": frozenset({4}),
+    "ipv6": frozenset({6}),
+    "dual-stack": frozenset({4, 6}),
+}
+
+
+def check_modes(settings: Settings, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Hold the settings against the conflist's entries of type eniplug.
+
+    Raises ConfigError, one line, when they contradict each other.
+    """
+    plugins = {
+        one.name: one.options
+        for entry in entries
+        if entry.get("type") == "eniplug"
+        for one in wanted(entry.get("plugins"))
+    }
+    prefixes = PREFIXES in plugins
+    family = str(plugins.get(PREFIXES, {}).get("family", "ipv4"))
+    families = FAMILIES.get(family, frozenset())
+    said = {
+        "ENABLE_PREFIX_DELEGATION": (settings.enable_prefix_delegation, prefixes),
+        "ENABLE_IPv4": (settings.enable_ipv4, bool(families & IPV4)),
+        "ENABLE_IPv6": (settings.enable_ipv6, bool(families & IPV6)),
+    }
+    for name, (told, so) in said.items():
+        if told is not None and told is not so:
+            msg = f"{name}={str(told).lower()} contradicts the conflist, whose plugins"
+            msg += f" are {', '.join(plugins)}"
+            raise ConfigError(msg, "change the one or the other: the conflist decides")
+    targets = settings.targets
+    if prefixes and families & IPV4 and not (targets.counted or targets.warm_prefix):
+        msg = "prefix-delegation with WARM_PREFIX_TARGET=0 keeps no address ready"
+        remedy = "set WARM_PREFIX_TARGET, WARM_IP_TARGET or MINIMUM_IP_TARGET above 0"
+        raise ConfigError(msg, remedy)

@@ -1,0 +1,36 @@
+"""What both address plugins plan alike: which ENI grows first, which goes first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from eniplug.hooks import CapacityView, DeleteEni, EniView
+
+SETTLED: Final = 60.0
+"""Seconds after which a new ENI may be given back."""
+
+
+def fullest_first(view: CapacityView) -> list[EniView]:
+    """The ENIs in the order in which they grow: so that the others drain."""
+    return sorted(view.enis, key=lambda eni: (-eni.assigned, not eni.primary))
+
+
+def emptiest_first(view: CapacityView) -> list[EniView]:
+    """The ENIs in the order in which they shrink; the primary ENI must stay."""
+    return sorted(view.enis, key=lambda eni: (eni.primary, eni.assigned))
+
+
+def deletable(view: CapacityView) -> Iterator[EniView]:
+    """The ENIs that could go whole, newest first."""
+    for eni in reversed(view.enis):
+        if eni.unused and not (eni.kept or eni.primary) and eni.age > SETTLED:
+            yield eni
+
+
+def whole_enis(view: CapacityView, spare: int) -> Iterator[DeleteEni]:
+    """Give back unused ENIs that hold no more free addresses than can be spared."""
+    for eni in deletable(view):
+        if eni.free <= spare:
+            yield DeleteEni(eni=eni.id)
+            spare -= eni.free
