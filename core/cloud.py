@@ -259,6 +259,7 @@ class CloudWorker(Thread):
         for eni in self._facts.managed:
             let_in = self._audit.compare(eni.id, eni.blocks, self._clock())
             self._arrivals.expect(eni, let_in, new=eni.id not in adopted)
+            self._recount_due = self._recount_due or self._is_untied(eni)
         for eni in self._facts.unmanaged:
             if self._is_ours(eni) and eni.status == "detaching":
                 self._depart(eni.id, eni.attachment_id, detached=True)
@@ -603,7 +604,7 @@ class CloudWorker(Thread):
         has = set(eni.blocks) - self._given_back.keys()
         let_in = self._audit.compare(eni.id, has, self._clock())
         self._arrivals.expect(eni, let_in, new=new)
-        if self._is_ours(eni) and eni.attachment_id and not eni.on_termination:
+        if eni.attachment_id and self._is_untied(eni):
             self._ask().delete_on_termination(eni.id, eni.attachment_id)
 
     def _meet(self, eni: EniFacts) -> None:
@@ -655,6 +656,10 @@ class CloudWorker(Thread):
     def _is_ours(self, eni: EniFacts) -> bool:
         """Tell whether an agent of this instance made that ENI."""
         return is_of(eni, self._facts.instance_id)
+
+    def _is_untied(self, eni: EniFacts) -> bool:
+        """Tell whether an ENI of ours would outlive its instance."""
+        return self._is_ours(eni) and not eni.on_termination
 
     def _tags(self) -> dict[str, str]:
         tags = {

@@ -93,6 +93,10 @@ class MemoryCloud:
         """Return the arguments of all calls of that name."""
         return [one[1:] for one in self.calls if one[0] == call]
 
+    def skip_numbers(self, first: int) -> None:
+        """Number what is made from now on from ``first`` on."""
+        self._numbers = counting(first)
+
     def settle(self) -> None:
         """Finish what is being detached."""
         for eni in [e for e in self.all_enis.values() if e.status == "detaching"]:

@@ -3,13 +3,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from ipaddress import ip_network
 from pathlib import Path
 from threading import Thread
 
-import pluggy
 import pytest
-from attrs import define, evolve, frozen
+from attrs import define, evolve
 
 from eniplug.core.attach import Attachments, Request
 from eniplug.core.chain import Chain
@@ -20,21 +18,6 @@ from eniplug.core.pool import AddressPool
 from eniplug.core.rebuild import parts_of
 from eniplug.core.state import State
 from eniplug.core.store import set_aside
-from eniplug.hooks import (
-    HOST,
-    PROJECT,
-    Address,
-    Allocation,
-    LinkState,
-    Object,
-    Pod,
-    Pool,
-    Route,
-    Rule,
-    Veth,
-    hookimpl,
-    specs,
-)
 from eniplug.hooks.errors import (
     CancelledError,
     CheckError,
@@ -46,62 +29,11 @@ from eniplug.hooks.errors import (
     UnknownContainerError,
 )
 from eniplug.testing.builders import ADDRESSES, NODE, PRIMARY, a_pod
+from kit.chains import MAIN, Extra, Give, Wire, chain
 from kit.netns import Pods, inside, namespace, picture, pods, run
 from kit.stores import Stores, stores
 
 pytestmark = pytest.mark.root
-
-
-@frozen(eq=False)
-class Give:
-    @hookimpl
-    def allocate_ip(self, pod: Pod, pool: Pool) -> Allocation:
-        return Allocation.of(pod, pool.take())
-
-
-@frozen(eq=False)
-class Wire:
-    @hookimpl
-    def setup_netns(self, pod: Pod, allocation: Allocation) -> Iterator[Object]:
-        (nic,) = allocation.nics
-        yield Veth(
-            name=nic.host_ifname, peer=nic.ifname, mac=nic.host_mac, peer_mac=nic.mac
-        )
-        yield Address(link=nic.ifname, address=nic.addresses[0])
-        yield LinkState(link=nic.host_ifname, setting="rp_filter", value=1)
-        yield LinkState(link=nic.host_ifname, setting="mtu", value=pod.mtu)
-
-    @hookimpl
-    def program_routes(self, allocation: Allocation) -> Iterator[Object]:
-        (nic,) = allocation.nics
-        gateway = ip_network(nic.gateways[0])
-        yield Route(destination=gateway, link=nic.ifname)
-        yield Route(
-            destination=ip_network("0.0.0.0/0"), link=nic.ifname, via=nic.gateways[0]
-        )
-        mine = nic.addresses[0].network
-        yield Route(destination=mine, link=nic.host_ifname, table=512, side=HOST)
-        yield Rule(priority=600, table=512, dst=mine)
-
-
-@frozen(eq=False)
-class Extra:
-    priority: int
-
-    @hookimpl
-    def egress(self) -> list[Object]:
-        return [Rule(priority=self.priority, table=254)]
-
-
-def chain(**plugins: object) -> Chain:
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(specs)
-    for name, plugin in reversed(plugins.items()):
-        manager.register(plugin, name)
-    return Chain(manager, tuple(plugins))
-
-
-MAIN = chain(give=Give(), wire=Wire())
 
 
 @define

@@ -1,0 +1,78 @@
+"""A chain of small plugins: one address, a link, and a way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_network
+
+import pluggy
+from attrs import frozen
+
+from eniplug.core.chain import Chain
+from eniplug.hooks import (
+    HOST,
+    PROJECT,
+    Address,
+    Allocation,
+    LinkState,
+    Object,
+    Pod,
+    Pool,
+    Route,
+    Rule,
+    Veth,
+    hookimpl,
+    specs,
+)
+
+
+@frozen(eq=False)
+class Give:
+    @hookimpl
+    def allocate_ip(self, pod: Pod, pool: Pool) -> Allocation:
+        return Allocation.of(pod, pool.take())
+
+
+@frozen(eq=False)
+class Wire:
+    @hookimpl
+    def setup_netns(self, pod: Pod, allocation: Allocation) -> Iterator[Object]:
+        (nic,) = allocation.nics
+        yield Veth(
+            name=nic.host_ifname, peer=nic.ifname, mac=nic.host_mac, peer_mac=nic.mac
+        )
+        yield Address(link=nic.ifname, address=nic.addresses[0])
+        yield LinkState(link=nic.host_ifname, setting="rp_filter", value=1)
+        yield LinkState(link=nic.host_ifname, setting="mtu", value=pod.mtu)
+
+    @hookimpl
+    def program_routes(self, allocation: Allocation) -> Iterator[Object]:
+        (nic,) = allocation.nics
+        gateway = ip_network(nic.gateways[0])
+        yield Route(destination=gateway, link=nic.ifname)
+        yield Route(
+            destination=ip_network("0.0.0.0/0"), link=nic.ifname, via=nic.gateways[0]
+        )
+        mine = nic.addresses[0].network
+        yield Route(destination=mine, link=nic.host_ifname, table=512, side=HOST)
+        yield Rule(priority=600, table=512, dst=mine)
+
+
+@frozen(eq=False)
+class Extra:
+    priority: int
+
+    @hookimpl
+    def egress(self) -> list[Object]:
+        return [Rule(priority=self.priority, table=254)]
+
+
+def chain(**plugins: object) -> Chain:
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(specs)
+    for name, plugin in reversed(plugins.items()):
+        manager.register(plugin, name)
+    return Chain(manager, tuple(plugins))
+
+
+MAIN = chain(give=Give(), wire=Wire())
