@@ -43,6 +43,7 @@ from eniplug.core.modes import check_modes
 from eniplug.core.node import NodeScope
 from eniplug.core.parts import Part
 from eniplug.core.pool import AddressPool
+from eniplug.core.report import Reporter
 from eniplug.core.requests import Requests
 from eniplug.core.server import Server
 from eniplug.core.settings import Settings
@@ -153,7 +154,10 @@ class Agent:
         tombstones = Tombstones(self._options.run_dir / "tombstones", attachments.bury)
         tombstones.work_off()
         use = usable(self._own, scope.use)
-        requests = Requests(attachments, self._chains, use, state, self._settings)
+        reporter = Reporter(state, lambda: scope.node, worker.look_at, self._settings)
+        requests = Requests(
+            attachments, self._chains, use, state, self._settings, reporter
+        )
         server = Server(self._options.run_dir / "agent.sock", requests.handle)
         reaper.start()
         worker.start()

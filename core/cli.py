@@ -20,6 +20,8 @@ SUMMARIES: Final = {
     "cni": "Run a conflist as a container runtime does.",
     "lab": "Run a whole VPC on this machine.",
     "plugins": "List the installed plugins.",
+    "status": "Show how this node's pool, ENIs and EC2 are.",
+    "why": "Tell why a pod has no address.",
 }
 """What ``--help`` says of our own commands without importing them."""
 

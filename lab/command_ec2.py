@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from eniplug.lab.control import ask
+from eniplug.lab.faults import preset
 from eniplug.lab.names import Names
 from eniplug.lab.options import console, for_lab, print_json, with_json
 
@@ -33,27 +35,32 @@ def ec2() -> None:
 
 
 @ec2.command(epilog=_EXAMPLES)
-@click.argument("faults", metavar="NAME=VALUE...", nargs=-1)
+@click.argument("faults", metavar="FAULT...", nargs=-1)
 @with_json
 @for_lab
 def fault(names: Names, faults: tuple[str, ...], as_json: bool) -> None:
-    """Add faults to those that are set, and show all; values are JSON.
+    """Add faults to those that are set, and show all.
 
-    Without arguments it shows what is set.
+    A fault is a word, or NAME=VALUE with a JSON value. Without arguments it shows what
+    is set.
     """
-    more = dict(_fault(text) for text in faults)
+    more: dict[str, Any] = {}
+    for text in faults:
+        more |= _fault(text)
     _show(ask(names, "fault", faults=more), as_json)
 
 
-def _fault(text: str) -> tuple[str, Any]:
+def _fault(text: str) -> Mapping[str, Any]:
     name, equals, value = text.partition("=")
-    if not (name and equals):
+    if not equals:
+        return preset(name)
+    if not name:
         msg = f"{text}: not of the form NAME=VALUE"
         raise click.UsageError(msg)
     try:
-        return name, json.loads(value)
+        return {name: json.loads(value)}
     except ValueError:
-        return name, value
+        return {name: value}
 
 
 @ec2.command()

@@ -93,6 +93,35 @@ class Faults:
         return {key: told[key] for key in told if now[key] != calm[key]}
 
 
+PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "throttle": {"rate": {ANY: [1, 0.02]}},
+    "latency": {"call_ms": [12000, 12000]},
+    "full-subnet": {"full_subnet": True},
+    "fragmented": {"fragmented": True},
+    "imds-stale": {"imds_stale": True},
+    "denied": {
+        "denied": [
+            "AssignIpv6Addresses",
+            "AssignPrivateIpAddresses",
+            "AttachNetworkInterface",
+            "CreateNetworkInterface",
+        ]
+    },
+    "down": {"down": True},
+}
+"""Faults by a word: what operators meet, each as bad as it gets."""
+
+
+def preset(name: str) -> Mapping[str, Any]:
+    """Return what a word stands for; raises LabError naming the nearest word."""
+    if name in PRESETS:
+        return PRESETS[name]
+    near = difflib.get_close_matches(name, PRESETS, 1)
+    there = f"did you mean {near[0]}?" if near else f"there are {', '.join(PRESETS)}"
+    msg = f"there is no fault {name!r}"
+    raise LabError(msg, f"{there} Or say NAME=VALUE")
+
+
 class _FormError(ValueError):
     """A value that a fault can't have; says what it could be."""
 

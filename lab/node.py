@@ -45,7 +45,7 @@ class Node:
         self.log = directory / "agent.log"
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.view = mounts.node_view(namespace, directory.parent)
-        self.inside = netns.Inside(namespace, self.view, threads=8)
+        self.inside = netns.Inside(namespace, self.view, threads=32)
         self._agent: subprocess.Popen[bytes] | None = None
         self._command: tuple[str, ...] = AGENT
         self._environment: dict[str, str] = {}

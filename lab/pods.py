@@ -17,7 +17,7 @@ from eniplug.lab.errors import LabError
 from eniplug.lab.names import Names
 from eniplug.lab.node import Node
 
-AT_ONCE = 8
+AT_ONCE = 30
 """Pods that are added or removed side by side, as a busy kubelet does."""
 
 NO_BURST_LIMIT = 2**32 - 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eniplug.lab.errors import LabError
-from eniplug.lab.faults import Faults
+from eniplug.lab.faults import PRESETS, Faults, preset
 
 EVERYTHING = {
     "attach_s": 3.0,
@@ -107,3 +107,15 @@ def test_a_value_that_a_fault_cannot_have_is_refused(
 ) -> None:
     with pytest.raises(LabError, match=f"fault '{name}' must be .*{words}"):
         Faults.from_json({name: value})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_word_stands_for_faults(name: str) -> None:
+    assert Faults.from_json(preset(name)).to_json()
+
+
+def test_an_unknown_word_tells_the_nearest() -> None:
+    with pytest.raises(LabError) as caught:
+        preset("thottle")
+
+    assert "did you mean throttle?" in caught.value.remedy
