@@ -57,10 +57,6 @@ class Request:
     netns: int | None = None
 
 
-ASK: Final = "ASK"
-"""What stands for CNI_COMMAND when the command line has a question for the agent."""
-
-
 def travels(key: str) -> bool:
     """Tell whether a variable is sent: CNI's own, and the trace's."""
     return key.startswith("CNI_") or key in _TRACE

@@ -43,7 +43,6 @@ from eniplug.core.modes import check_modes
 from eniplug.core.node import NodeScope
 from eniplug.core.parts import Part
 from eniplug.core.pool import AddressPool
-from eniplug.core.report import Reporter
 from eniplug.core.requests import Requests
 from eniplug.core.server import Server
 from eniplug.core.settings import Settings
@@ -112,7 +111,7 @@ class Agent:
     def run(self) -> None:
         """Start, serve until `stop`, and stop."""
         began = time.monotonic()
-        store, rebuilding = self._open_store()
+        store, new = self._open_store()
         metadata = Imds()
         facts, cloud = discover(
             metadata,
@@ -122,8 +121,7 @@ class Agent:
             recorded=recall(store),
         )
         remember(store, facts)
-        if rebuilding:
-            self._rebuild(store, facts)
+        self._find_lost(store, facts, new=new)
         for token, what in store.intents().items():
             # EC2 has just told what there is, and the worker looks for what leaked.
             log.warning("an earlier call was cut off", what=what)
@@ -154,10 +152,7 @@ class Agent:
         tombstones = Tombstones(self._options.run_dir / "tombstones", attachments.bury)
         tombstones.work_off()
         use = usable(self._own, scope.use)
-        reporter = Reporter(state, lambda: scope.node, worker.look_at, self._settings)
-        requests = Requests(
-            attachments, self._chains, use, state, self._settings, reporter
-        )
+        requests = Requests(attachments, self._chains, use, state, self._settings)
         server = Server(self._options.run_dir / "agent.sock", requests.handle)
         reaper.start()
         worker.start()
@@ -195,37 +190,35 @@ class Agent:
                 state.quarantine(eni.id, block, reason)
 
     def _open_store(self) -> tuple[Store, bool]:
-        """Open the store; tells whether it is new and to be made again.
+        """Open the store; tells whether it was made just now.
 
-        One that is lost under running pods, or cannot be read, is made again from what
-        the node shows.  What was there is set aside.
+        One that cannot be read is set aside.
         """
         path = self._options.run_dir / "state.db"
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._options.rebuild:
             set_aside(path)
-            return Store(path), True
-        if path.exists():
+        elif path.exists():
             try:
                 return Store(path), False
             except ConfigError as error:
-                log.error("the store is made again", error=error.message)
+                log.error("the store is set aside", error=error.message)
                 set_aside(path)
-                return Store(path), True
-        with self._kernel.lock:
-            lost = rebuild.ours(self._kernel.links())
-        if lost:
-            log.error("the store is lost, and made again", pods=len(lost))
-        return Store(path), bool(lost)
+        return Store(path), True
 
-    def _rebuild(self, store: Store, facts: Facts) -> None:
-        """Fill a new store with the pods that run on the node.
+    def _find_lost(self, store: Store, facts: Facts, *, new: bool) -> None:
+        """Fill in the pods that run on the node and that the store does not know.
 
-        Raises ConfigError, and leaves no store behind, when a pod's address cannot be
-        told: another pod could be given it.  ``--rebuild`` says to go on without it.
+        Raises ConfigError, and leaves no store behind, when it is new and a pod's
+        address cannot be told: another pod could be given it.  ``--rebuild`` says to go
+        on without it.
         """
         with self._kernel.lock:
             links = self._kernel.links()
+        known = store.parts()
+        lost = rebuild.strangers(links, [part.key for part in known])
+        if not lost:
+            return
         by_mac = {link.mac: name for name, link in links.items()}
 
         def eni_of_address(address: Ip) -> Eni | None:
@@ -234,8 +227,10 @@ class Agent:
                     return eni_of(found, by_mac[found.mac], mark=1)
             return None
 
-        parts = tuple(rebuild.parts_of(links, survey(), eni_of_address))
-        if len(parts) < len(rebuild.ours(links)) and not self._options.rebuild:
+        log.error("the store does not know all pods that run here", lost=len(lost))
+        slot = max((part.pod.slot for part in known), default=-1) + 1
+        parts = tuple(rebuild.parts_of(lost, survey(), eni_of_address, slot))
+        if new and len(parts) < len(lost) and not self._options.rebuild:
             store.close()
             set_aside(store.path)
             msg = "the store is lost, and not every running pod's address can be told"

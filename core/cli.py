@@ -20,8 +20,7 @@ SUMMARIES: Final = {
     "cni": "Run a conflist as a container runtime does.",
     "lab": "Run a whole VPC on this machine.",
     "plugins": "List the installed plugins.",
-    "status": "Show how this node's pool, ENIs and EC2 are.",
-    "why": "Tell why a pod has no address.",
+    "simulate": "Show what warm targets cost, before there is a cluster.",
 }
 """What ``--help`` says of our own commands without importing them."""
 

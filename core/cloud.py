@@ -38,7 +38,6 @@ from eniplug.core.leftovers import (
     is_stamped,
 )
 from eniplug.core.pace import Pace
-from eniplug.core.report import CloudState
 from eniplug.core.settings import Settings
 from eniplug.core.subnets import Subnets
 from eniplug.core.transit import Arrival, Departure, with_transit
@@ -272,17 +271,6 @@ class CloudWorker(Thread):
         if pace:
             waits.append(pace)
         return max(min(waits), 0.0)
-
-    def look_at(self) -> CloudState:
-        """Tell what is known of EC2; from any thread."""
-        homes = {eni.id: eni.subnet for eni in tuple(self._enis.values())}
-        return CloudState(
-            trouble=self.trouble,
-            ago=self._clock() - self.trouble_at,
-            pause=self._pace.wait(),
-            subnets=self._subnets.states(homes.values()),
-            homes=homes,
-        )
 
     # -- one action --------------------------------------------------------------------
 

@@ -8,15 +8,16 @@ remove a pod when its DEL comes: what else it had goes with its link.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_interface
 from typing import Final
 
 import structlog
 
 from eniplug.core.kernel import LinkInfo
+from eniplug.core.kernel.graves import GRAVES
 from eniplug.core.kernel.survey import Survey
-from eniplug.core.parts import Life, Part
+from eniplug.core.parts import AttachmentKey, Life, Part
 from eniplug.hooks import Allocation, Eni, Ip, Nic, Object, Pod, Route, Veth
 from eniplug.hooks.values import POD_GROUP
 
@@ -31,8 +32,24 @@ NAMES: Final = 3
 
 
 def ours(links: Mapping[str, LinkInfo]) -> dict[str, LinkInfo]:
-    """The host links that carry an alias of ours."""
-    return {name: link for name, link in links.items() if link.alias.startswith(MARK)}
+    """The living host links that carry an alias of ours."""
+    return {
+        name: link
+        for name, link in links.items()
+        if link.alias.startswith(MARK) and link.group not in GRAVES
+    }
+
+
+def strangers(
+    links: Mapping[str, LinkInfo], known: Collection[AttachmentKey]
+) -> dict[str, LinkInfo]:
+    """Those of them that belong to no known attachment."""
+    keys = {(MARK + " ".join(key)) for key in known}
+    return {
+        name: link
+        for name, link in ours(links).items()
+        if link.alias.rpartition(" ")[0] not in keys
+    }
 
 
 def marks_of(links: Mapping[str, LinkInfo], parts: Iterable[Part]) -> dict[str, int]:
@@ -50,13 +67,17 @@ def marks_of(links: Mapping[str, LinkInfo], parts: Iterable[Part]) -> dict[str, 
 
 
 def parts_of(
-    links: Mapping[str, LinkInfo], found: Survey, eni_of: Callable[[Ip], Eni | None]
+    links: Mapping[str, LinkInfo],
+    found: Survey,
+    eni_of: Callable[[Ip], Eni | None],
+    slot: int = 0,
 ) -> Iterator[Part]:
     """Make a live part of each host link of ours that leads to an address.
 
-    ``eni_of`` tells whose an address is, None when it is no ENI's.
+    ``eni_of`` tells whose an address is, None when it is no ENI's.  Slots are given
+    from ``slot`` on.
     """
-    for slot, (name, link) in enumerate(sorted(ours(links).items())):
+    for name, link in sorted(ours(links).items()):
         names = link.alias.removeprefix(MARK).split(" ")
         routes = [
             route
@@ -70,6 +91,7 @@ def parts_of(
         rules = [rule for rule in found.rules if pods & {rule.src, rule.dst}]
         container_id, ifname, network = names
         pod = Pod(container_id=container_id, ifname=ifname, network=network, slot=slot)
+        slot += 1
         log.info("found a running pod", link=name, container=container_id)
         yield _part(pod, link, (*routes, *rules), eni_of)
 

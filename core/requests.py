@@ -22,7 +22,6 @@ from eniplug.core.chain import Chain
 from eniplug.core.chains import Chains, names_of
 from eniplug.core.kernel.netlink import check_netns
 from eniplug.core.parts import AttachmentKey
-from eniplug.core.report import Reporter
 from eniplug.core.settings import Settings
 from eniplug.core.state import State
 from eniplug.hooks import Pod
@@ -53,21 +52,19 @@ class Requests:
     node objects in place, or refuses it.
     """
 
-    def __init__(  # noqa: PLR0917 - all that an answer takes
+    def __init__(
         self,
         attachments: Attachments,
         chains: Chains,
         use: Callable[[Chain], None],
         state: State,
         settings: Settings,
-        reporter: Reporter,
     ) -> None:
         self._attachments = attachments
         self._chains = chains
         self._use = use
         self._state = state
         self._settings = settings
-        self._reporter = reporter
         self._adds = Semaphore(RUNNING_ADDS)
 
     def handle(
@@ -78,24 +75,13 @@ class Requests:
         Returns exit status, standard output, and what is to be done after the answer.
         """
         later: Later = []
-        if request.environ.get("CNI_COMMAND") == wire.ASK:
-            status, output = 0, self._tell(request.stdin)
-        else:
-            status, output = self._answer(request, here, later)
+        status, output = self._answer(request, here, later)
 
         def after() -> None:
             for do in later:
                 do()
 
         return status, output, after
-
-    def _tell(self, question: bytes) -> bytes:
-        """Answer a question of the command line's (`eniplug.core.report`)."""
-        try:
-            asked = json.loads(question)
-        except ValueError:
-            asked = {}
-        return json.dumps(self._reporter.answer(asked), default=str).encode()
 
     def _answer(
         self, request: wire.Request, here: Callable[[], bool], later: Later
@@ -164,7 +150,6 @@ class Requests:
             part = self._attachments.add(wanted)
         except EniplugError as error:
             why = error
-            self._reporter.refused(wanted.pod, error)
             later.append(lambda: chain.observe("refused", pod=wanted.pod, error=why))
             raise
         finally:

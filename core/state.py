@@ -231,11 +231,6 @@ class State:
                 for part in self._all()
             )
 
-    def lease_of(self, address: Ip) -> Lease | None:
-        """The lease of an assigned address, else None."""
-        with self._mutex:
-            return self._pool.lease_of(address)
-
     def views(self) -> tuple[tuple[EniView, ...], int]:
         """The pool's ENIs, and how many ADDs wait."""
         with self._mutex:

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "cni": {"cni"},
     "core": {"core", "hooks", "cni"},
     "lab": {"lab", "hooks", "cni"},
+    "simulate": {"simulate", "core", "hooks", "plugins", "testing"},
     "testing": {"testing", "hooks", "cni"},
 }
 

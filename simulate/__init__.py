@@ -1,0 +1,1 @@
+"""A node's pool over days, in seconds: `eniplug simulate`."""

@@ -1,0 +1,181 @@
+"""The pool as an operator sees it: prefixes, faults and reasons, agents killed."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eniplug.lab.control import ask
+from kit.labs import LabHand, a_lab
+
+pytestmark = [pytest.mark.root, pytest.mark.lab]
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "conflists"
+
+
+def conflist(name: str) -> dict[str, Any]:
+    return dict(json.loads((EXAMPLES / f"{name}.conflist").read_text()))
+
+
+def calls(lab: LabHand) -> dict[str, int]:
+    return dict(ask(lab.names, "calls"))
+
+
+def question(lab: LabHand, *words: str) -> dict[str, Any]:
+    """Run `eniplug status` or `eniplug why` on the node."""
+    command = (sys.executable, "-m", "eniplug.core.cli", *words, "--json")
+    return dict(json.loads(lab.inside("node1", *command)))
+
+
+def held(lab: LabHand) -> list[str]:
+    """What the node's primary ENI holds."""
+    (node,) = lab.status()["nodes"]
+    (eni,) = node["enis"]
+    return [str(one) for one in eni["prefixes"]]
+
+
+def test_a_node_full_of_pods_takes_few_calls_and_gives_prefixes_back() -> None:
+    pods = [f"p{number}" for number in range(110)]
+    with a_lab(
+        "prefixes",
+        nodes=1,
+        instance_type="c5.4xlarge",
+        conflist=conflist("prefix-delegation"),
+        environment={"IP_COOLDOWN_PERIOD": "1"},
+    ) as lab:
+        addresses = lab.add(*pods)
+        assert len(set(addresses.values())) == 110
+        assert calls(lab)["AssignPrivateIpAddresses"] <= 8
+        assert question(lab, "status")["addresses"]["ipv4"]["total"] == 112
+
+        lab.remove(*pods)
+
+        end = time.monotonic() + 60
+        while question(lab, "status")["addresses"]["ipv4"]["total"] > 16:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        assert calls(lab)["UnassignPrivateIpAddresses"] <= 3
+
+
+def test_a_dual_stack_pod_is_reached_by_both_families() -> None:
+    with a_lab("dual", nodes=2, ipv6=True, conflist=conflist("dual-stack")) as lab:
+        lab.add("one", node=1)
+        lab.add("two", node=2)
+        answers = ask(lab.names, "pod-add", pods=["three"], node=2)
+        addresses = [ip["address"] for ip in answers[0]["result"]["ips"]]
+        assert len(addresses) == 2
+
+        for address in addresses:
+            lab.inside("one", "ping", "-c1", "-W2", address.partition("/")[0])
+            lab.inside("two", "ping", "-c1", "-W2", address.partition("/")[0])
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "mode", "more"),
+    [
+        ("throttle", "throttled", "secondary-ip", 10),
+        ("latency", "cloud-slow", "secondary-ip", 6),
+        ("full-subnet", "subnet-full", "secondary-ip", 6),
+        ("fragmented", "no-free-prefix", "prefix-delegation", 26),
+        ("imds-stale", "imds-stale", "secondary-ip", 6),
+        ("denied", "denied", "secondary-ip", 6),
+        ("down", "cloud-away", "secondary-ip", 6),
+    ],
+)
+def test_each_fault_lets_pods_start_that_can_and_tells_the_others_why(
+    fault: str, reason: str, mode: str, more: int
+) -> None:
+    wait = {"latency": "12", "imds-stale": "13"}.get(fault, "4")
+    with a_lab(
+        "fault",
+        nodes=1,
+        instance_type="t3.small",
+        conflist=conflist(mode),
+        environment={"ENIPLUG_ADD_WAIT": wait, "WARM_IP_TARGET": "2"},
+    ) as lab:
+        lab.run("ec2", "fault", fault)
+        pods = [f"p{number}" for number in range(more)]
+        answers = ask(lab.names, "pod-add", pods=pods, node=1)
+
+        refused = [a["error"] for a in answers if "error" in a]
+        assert len(refused) < more
+        assert refused
+        assert {e["details"].partition(":")[0] for e in refused} == {reason}
+        told = question(lab, "why", "last")
+        assert told["reason"] == reason
+        assert told["remedy"]
+        assert any(fact.startswith("node ") for fact in told["facts"])
+        assert any(fact.startswith("ENI ") for fact in told["facts"])
+
+
+def test_an_agent_that_starts_while_ec2_is_away_serves_pods_at_once() -> None:
+    with a_lab("away", nodes=1, environment={"WARM_IP_TARGET": "4"}) as lab:
+        lab.add("before")
+        lab.run("ec2", "fault", "down")
+        lab.run("agent", "kill", "1")
+        lab.run("agent", "start", "1")
+
+        lab.add("one", "two")
+
+        lab.inside("one", "ping", "-c1", "-W2", "203.0.113.10")
+        lab.run("ec2", "clear")
+        lab.add(*[f"p{number}" for number in range(12)])
+
+
+def test_ten_kills_lose_and_leak_nothing() -> None:
+    settings = {"IP_COOLDOWN_PERIOD": "0", "WARM_IP_TARGET": "2"}
+    with a_lab("kills", nodes=1, environment=settings) as lab:
+        before = lab.picture()
+        for turn in range(10):
+            pods = [f"t{turn}p{number}" for number in range(6)]
+            lab.run("agent", "kill", "1")
+            lab.run("agent", "start", "1", check=False)
+            addresses = lab.add(*pods)
+            assert len(set(addresses.values())) == 6
+            lab.remove(*pods[:3])
+            lab.run("agent", "kill", "1")
+            lab.remove(*pods[3:])
+            lab.run("agent", "start", "1", check=False)
+
+        end = time.monotonic() + 30
+        while question(lab, "status")["addresses"]["ipv4"]["assigned"]:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        assert question(lab, "status")["quarantined"] == []
+        assert lab.settles_to(before, within=15)
+
+
+OPEN = """
+import os, sqlite3
+os.chdir("/run/eniplug")
+db = sqlite3.connect("state.db")
+db.execute("pragma wal_checkpoint(truncate)")
+"""
+HARM = {
+    "gone": OPEN + "os.unlink('state.db')",
+    "truncated": OPEN + "os.truncate('state.db', 5000)",
+    "corrupt": OPEN + "os.pwrite(os.open('state.db', os.O_WRONLY), b'x' * 9000, 4096)",
+    "newer": OPEN + "db.execute('pragma user_version = 99')",
+    "emptied": OPEN + "db.execute('delete from parts'); db.commit()",
+}
+
+
+@pytest.mark.parametrize("damage", HARM)
+def test_a_damaged_store_is_made_again_and_pods_go_on(damage: str) -> None:
+    with a_lab("store", nodes=1) as lab:
+        addresses = lab.add("one", "two")
+        lab.run("agent", "kill", "1")
+        lab.inside("node1", sys.executable, "-c", HARM[damage])
+
+        lab.run("agent", "start", "1")
+
+        lab.inside("one", "ping", "-c1", "-W2", addresses["two"])
+        assert "does not know all pods" in lab.log()
+        more = lab.add("three", "four")
+        assert not set(more.values()) & set(addresses.values())
+        lab.remove("one", "two", "three", "four")
