@@ -38,6 +38,15 @@ _U32: Final = struct.Struct("<I")
 
 _TRACE: Final = frozenset({"TRACEPARENT", "TRACESTATE"})
 
+ASK: Final = "ENIPLUG_ASK"
+"""What an operator's command asks the agent, in place of CNI_COMMAND.
+
+The executable never sends it: a container runtime cannot ask.
+"""
+
+ABOUT: Final = "ENIPLUG_ABOUT"
+"""Whom the question is about."""
+
 
 class WireError(Exception):
     """What came is no request, or no answer, of this wire version."""
@@ -58,8 +67,8 @@ class Request:
 
 
 def travels(key: str) -> bool:
-    """Tell whether a variable is sent: CNI's own, and the trace's."""
-    return key.startswith("CNI_") or key in _TRACE
+    """Tell whether a variable is sent: CNI's own, the trace's, and a question."""
+    return key.startswith("CNI_") or key in _TRACE or key in {ASK, ABOUT}
 
 
 def encode_request(id_: bytes, environ: Mapping[str, str], stdin: bytes) -> bytes:

@@ -43,6 +43,7 @@ from eniplug.core.modes import check_modes
 from eniplug.core.node import NodeScope
 from eniplug.core.parts import Part
 from eniplug.core.pool import AddressPool
+from eniplug.core.report import Reporter
 from eniplug.core.requests import Requests
 from eniplug.core.server import Server
 from eniplug.core.settings import Settings
@@ -152,7 +153,8 @@ class Agent:
         tombstones = Tombstones(self._options.run_dir / "tombstones", attachments.bury)
         tombstones.work_off()
         use = usable(self._own, scope.use)
-        requests = Requests(attachments, self._chains, use, state, self._settings)
+        reporter = Reporter(state, lambda: scope.node, worker, self._settings)
+        requests = Requests(attachments, self._chains, use, reporter, self._settings)
         server = Server(self._options.run_dir / "agent.sock", requests.handle)
         reaper.start()
         worker.start()

@@ -21,6 +21,8 @@ SUMMARIES: Final = {
     "lab": "Run a whole VPC on this machine.",
     "plugins": "List the installed plugins.",
     "simulate": "Show what warm targets cost, before there is a cluster.",
+    "status": "Say how this node's agent and its addresses are.",
+    "why": "Say why a pod has its address, or has none.",
 }
 """What ``--help`` says of our own commands without importing them."""
 

@@ -39,7 +39,7 @@ from eniplug.core.leftovers import (
 )
 from eniplug.core.pace import Pace
 from eniplug.core.settings import Settings
-from eniplug.core.subnets import Subnets
+from eniplug.core.subnets import Subnets, SubnetState
 from eniplug.core.transit import Arrival, Departure, with_transit
 from eniplug.hooks.capacity import (
     Action,
@@ -182,6 +182,17 @@ class CloudWorker(Thread):
         self._failed = False
         self.trouble: EniplugError | None = None
         self.trouble_at = float("-inf")
+
+    # -- looking, from any thread ------------------------------------------------------
+
+    def subnets(self) -> tuple[SubnetState, ...]:
+        """The subnets that the ENIs are in, or may be made in."""
+        return self._subnets.states([eni.subnet for eni in tuple(self._enis.values())])
+
+    @property
+    def pause(self) -> float:
+        """Seconds for which EC2 is let alone after an error; 0 if it is not."""
+        return self._pace.pause
 
     # -- the thread --------------------------------------------------------------------
 

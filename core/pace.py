@@ -58,6 +58,11 @@ class Pace:
         lacking = max(1.0 - self._tokens, 0.0) / self._rate
         return max(lacking, self._until - self._clock(), 0.0)
 
+    @property
+    def pause(self) -> float:
+        """Seconds that are left of the pause after an error; any thread may look."""
+        return max(self._until - self._clock(), 0.0)
+
     def spend(self) -> None:
         """Note that a call is made; an action of several calls may run up a debt."""
         self._fill()

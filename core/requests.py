@@ -17,13 +17,15 @@ import structlog
 from eniplug.cni import protocol, wire
 from eniplug.cni.errors import CniError
 from eniplug.cni.protocol import Call, NetConf
+from eniplug.core import asks
 from eniplug.core.attach import Attachments, Request
 from eniplug.core.chain import Chain
 from eniplug.core.chains import Chains, names_of
 from eniplug.core.kernel.netlink import check_netns
 from eniplug.core.parts import AttachmentKey
+from eniplug.core.refusals import Refusal
+from eniplug.core.report import Reporter
 from eniplug.core.settings import Settings
-from eniplug.core.state import State
 from eniplug.hooks import Pod
 from eniplug.hooks.errors import (
     BusyError,
@@ -46,7 +48,7 @@ Later = list[Callable[[], None]]
 
 
 class Requests:
-    """Answers CNI requests.  Safe to call from many threads.
+    """Answers CNI requests, and an operator's questions.  Safe for many threads.
 
     ``use`` is called with the chain of each ADD, before the pod: it puts the chain's
     node objects in place, or refuses it.
@@ -57,13 +59,13 @@ class Requests:
         attachments: Attachments,
         chains: Chains,
         use: Callable[[Chain], None],
-        state: State,
+        reporter: Reporter,
         settings: Settings,
     ) -> None:
         self._attachments = attachments
         self._chains = chains
         self._use = use
-        self._state = state
+        self._reporter = reporter
         self._settings = settings
         self._adds = Semaphore(RUNNING_ADDS)
 
@@ -90,6 +92,9 @@ class Requests:
         command = request.environ.get("CNI_COMMAND", "")
         began = time.perf_counter()
         try:
+            if wire.ASK in request.environ:
+                told = asks.answer(self._reporter, request.environ)
+                return 0, json.dumps(told).encode()
             call = protocol.parse_call(request.environ)
             conf = _config(call, request.stdin)
             version = conf.cni_version
@@ -116,7 +121,11 @@ class Requests:
     ) -> Mapping[str, Any] | None:
         match call.command:
             case "ADD":
-                return self._add(call, conf, request, here, later)
+                try:
+                    return self._add(call, conf, request, here, later)
+                except EniplugError as error:
+                    self._note(call, error)
+                    raise
             case "DEL":
                 self._delete(call, conf, request, later)
             case "CHECK":
@@ -160,6 +169,18 @@ class Requests:
         assert part.result is not None
         return protocol.to_version(part.result, conf.cni_version)
 
+    def _note(self, call: Call, error: EniplugError) -> None:
+        """Remember why an ADD was refused, and how the node was then."""
+        self._reporter.refusals.note(
+            Refusal.of(
+                error,
+                when=time.time(),
+                container_id=call.container_id,
+                args=call.args,
+                facts=self._reporter.facts(),
+            )
+        )
+
     def _delete(
         self, call: Call, conf: NetConf, request: wire.Request, later: Later
     ) -> None:
@@ -188,12 +209,9 @@ class Requests:
         log.info("GC", network=conf.name, valid=len(valid), removed=len(gone))
 
     def _status(self) -> None:
-        blocked = self._state.why_blocked()
-        counts = (self._state.counts(4), self._state.counts(6))
-        used = [one for one in counts if one.total] or [*counts]
-        spent = any(one.idle == 0 and one.cooling == 0 for one in used)
-        if spent and blocked is not None:
-            raise NotReadyError(blocked.message, blocked.details)
+        why = self._reporter.why_not_ready()
+        if why is not None:
+            raise NotReadyError(why.message, why.details)
 
     def _request(
         self,

@@ -1,0 +1,128 @@
+"""`eniplug status` and `eniplug why`: what the running agent says of its node."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from eniplug.core.asking import SOCKET, ask
+
+Command = Callable[..., None]
+
+
+def _options(command: Command) -> Command:
+    command = click.option(
+        "--socket",
+        "path",
+        type=click.Path(path_type=Path),
+        default=SOCKET,
+        show_default=True,
+        help="The agent's socket.",
+    )(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+@click.command("status")
+@_options
+def status(as_json: bool, path: Path) -> None:
+    """Say how this node's agent and its addresses are."""
+    said = ask(path, "status")
+    if as_json:
+        click.echo(json.dumps(said, indent=2))
+    else:
+        _print_status(said)
+
+
+@click.command("why")
+@click.argument("pod")
+@_options
+def why(pod: str, as_json: bool, path: Path) -> None:
+    """Say what a pod's network hangs on, or why its ADD was refused.
+
+    POD is namespace/name, a name, a container id or its beginning; or `last`, for the
+    last pod that was refused.
+    """
+    said = ask(path, "why", pod)
+    if as_json:
+        click.echo(json.dumps(said, indent=2))
+        return
+    if not said["found"]:
+        click.echo("no ADD was refused since the agent's start")
+    for one in said["found"]:
+        _print_why(one)
+
+
+def _print_why(one: dict[str, Any]) -> None:
+    click.echo(f"{one['pod']} ({one['container']})")
+    refused = one["refused"]
+    if refused is not None:
+        click.echo(f"  refused {_time(refused['when'])}: {_reason(refused)}")
+    for line in one["facts"]:
+        click.echo(f"  {line}")
+
+
+def _print_status(said: dict[str, Any]) -> None:
+    node, addresses = said["node"], said["addresses"]
+    not_ready = said["not_ready"]
+    click.echo(f"eniplug {said['version']} on {node['instance']}", nl=False)
+    click.echo(f" ({node['type']}, {node['zone']})")
+    click.echo(f"not ready: {_reason(not_ready)}" if not_ready else "ready")
+    for family in ("ipv4", "ipv6"):
+        counts = addresses[family]
+        if counts["total"] or family == "ipv4":
+            told = ", ".join(f"{count} {state}" for state, count in counts.items())
+            click.echo(f"{family}: {told}")
+    click.echo(f"waiting pods: {addresses['waiting']}")
+    told = ", ".join(f"{name} {value}" for name, value in said["targets"].items())
+    click.echo(f"targets: {told}")
+    ec2 = said["ec2"]
+    if ec2 is None:
+        click.echo("EC2: no call has failed")
+    else:
+        click.echo(f"EC2: {ec2['seconds_ago']} s ago: {_reason(ec2)}")
+        if ec2["pause"]:
+            click.echo(f"EC2: is asked again in {ec2['pause']} s")
+    # What EC2 says may hold brackets: nothing is markup.
+    console = Console(markup=False, highlight=False)
+    for table in _tables(said):
+        if table.row_count:
+            console.print(table)
+
+
+def _tables(said: dict[str, Any]) -> list[Table]:
+    enis = Table(
+        "ENI", "link", "subnet", "assigned", "cooling", "idle", "prefixes", "places"
+    )
+    for one in said["enis"]:
+        numbers = (str(one[key]) for key in ("assigned", "cooling", "idle"))
+        prefixes = f"{one['prefixes_used']}/{one['prefixes']}"
+        places = str(one["places_left"]["ipv4"])
+        enis.add_row(one["id"], one["link"], one["subnet"], *numbers, prefixes, places)
+    subnets = Table("subnet", "free when listed", "had none left of")
+    for one in said["subnets"]:
+        free = "?" if one["free"] is None else str(one["free"])
+        subnets.add_row(one["id"], free, ", ".join(one["lacks"]))
+    held = Table("in quarantine", "ENI", "pods", "why")
+    for one in said["quarantined"]:
+        held.add_row(one["block"], one["eni"], str(one["assigned"]), one["reason"])
+    refusals = Table("refused", "pod", "reason", "message")
+    for one in said["refusals"]:
+        pod = f"{one['namespace']}/{one['name']}" if one["name"] else ""
+        row = (pod or one["container_id"], one["reason"], one["message"])
+        refusals.add_row(_time(one["when"]), *row)
+    return [enis, subnets, held, refusals]
+
+
+def _reason(told: dict[str, Any]) -> str:
+    return f"{told['reason']}: {told['message']}; {told['remedy']}"
+
+
+def _time(when: float) -> str:
+    return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
