@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -69,31 +69,39 @@ def _print_why(one: dict[str, Any]) -> None:
 
 
 def _print_status(said: dict[str, Any]) -> None:
-    node, addresses = said["node"], said["addresses"]
-    not_ready = said["not_ready"]
-    click.echo(f"eniplug {said['version']} on {node['instance']}", nl=False)
-    click.echo(f" ({node['type']}, {node['zone']})")
-    click.echo(f"not ready: {_reason(not_ready)}" if not_ready else "ready")
-    for family in ("ipv4", "ipv6"):
-        counts = addresses[family]
-        if counts["total"] or family == "ipv4":
-            told = ", ".join(f"{count} {state}" for state, count in counts.items())
-            click.echo(f"{family}: {told}")
-    click.echo(f"waiting pods: {addresses['waiting']}")
-    told = ", ".join(f"{name} {value}" for name, value in said["targets"].items())
-    click.echo(f"targets: {told}")
-    ec2 = said["ec2"]
-    if ec2 is None:
-        click.echo("EC2: no call has failed")
-    else:
-        click.echo(f"EC2: {ec2['seconds_ago']} s ago: {_reason(ec2)}")
-        if ec2["pause"]:
-            click.echo(f"EC2: is asked again in {ec2['pause']} s")
+    for line in (*_head(said), *_ec2(said["ec2"])):
+        click.echo(line)
     # What EC2 says may hold brackets: nothing is markup.
     console = Console(markup=False, highlight=False)
     for table in _tables(said):
         if table.row_count:
             console.print(table)
+
+
+def _head(said: dict[str, Any]) -> Iterator[str]:
+    node, addresses, not_ready = said["node"], said["addresses"], said["not_ready"]
+    yield (
+        f"eniplug {said['version']} on {node['instance']}"
+        f" ({node['type']}, {node['zone']})"
+    )
+    yield f"not ready: {_reason(not_ready)}" if not_ready else "ready"
+    for family in ("ipv4", "ipv6"):
+        counts = addresses[family]
+        if counts["total"] or family == "ipv4":
+            told = ", ".join(f"{count} {state}" for state, count in counts.items())
+            yield f"{family}: {told}"
+    yield f"waiting pods: {addresses['waiting']}"
+    told = ", ".join(f"{name} {value}" for name, value in said["targets"].items())
+    yield f"targets: {told}"
+
+
+def _ec2(told: dict[str, Any] | None) -> Iterator[str]:
+    if told is None:
+        yield "EC2: no call has failed"
+        return
+    yield f"EC2: {told['seconds_ago']} s ago: {_reason(told)}"
+    if told["pause"]:
+        yield f"EC2: is asked again in {told['pause']} s"
 
 
 def _tables(said: dict[str, Any]) -> list[Table]:

@@ -91,7 +91,7 @@ class Reporter:
     # -- the whole node ----------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """Say how the node is, in what JSON can hold; docs/operate.md has the keys."""
+        """Say how the node is, in what JSON can hold: `eniplug status --json`."""
         node, (views, waiting) = self._node(), self._state.views()
         enis = {eni.id: eni for eni in node.enis}
         counts = {f"ipv{f}": asdict(self._state.counts(f)) for f in FAMILIES}

@@ -67,12 +67,19 @@ def read(data: bytes) -> wire.Request:
 
 @pytest.mark.root
 def test_the_agent_gets_environment_configuration_and_namespace(tmp_path: Path) -> None:
-    sent = environ("ADD", TRACEPARENT="00-1", TRACESTATE="s", HOME="/root", CNI_X="é")
+    sent = environ(
+        "ADD",
+        TRACEPARENT="00-1",
+        TRACESTATE="s",
+        HOME="/root",
+        ENIPLUG_ASK="status",
+        CNI_X="é",
+    )
     with fake_agent(tmp_path) as agent:
         run(sent, CONFIG, str(tmp_path))
 
     [heard] = agent.heard
-    names = {os.fsdecode(key) for key in sent} - {"HOME"}
+    names = {os.fsdecode(key) for key in sent} - {"HOME", "ENIPLUG_ASK"}
     assert set(heard.request.environ) == names
     assert heard.request.environ["CNI_X"] == "é"
     assert heard.request.environ["TRACEPARENT"] == "00-1"

@@ -122,7 +122,13 @@ def test_the_form_is_the_one_that_the_module_describes() -> None:
 
 
 def test_only_cnis_and_the_traces_variables_travel() -> None:
-    others = {"PATH": "/bin", "TRACEPARENTS": "x", "XCNI_A": "1", "cni_x": "1"}
+    others = {
+        "ENIPLUG_CONFLIST": "/x",
+        "PATH": "/bin",
+        "TRACEPARENTS": "x",
+        "XCNI_A": "1",
+        "cni_x": "1",
+    }
 
     assert encode_request(ID, {**others, **ENVIRON}, STDIN) == REQUEST
 

@@ -483,6 +483,34 @@ def test_an_attachment_that_is_always_denied_leaves_no_enis_about() -> None:
     assert len(one.cloud.named("create_eni")) > 3
 
 
+def test_trouble_and_its_pause_can_be_seen_until_a_call_goes_well() -> None:
+    one = bench()
+    one.cloud.fail("assign", DeniedError("not allowed"))
+    assert (one.worker.trouble, one.worker.pause) == (None, 0.0)
+
+    one.worker.step()
+
+    assert isinstance(one.worker.trouble, DeniedError)
+    assert one.worker.trouble_at == one.clock()
+    assert one.worker.pause == 1.0
+    one.pass_time(5)
+    assert one.worker.pause == 0.0
+    assert one.total == 9
+
+
+def test_the_subnets_are_those_of_the_enis_and_those_that_are_listed() -> None:
+    one = bench()
+    assert [s.id for s in one.worker.subnets()] == ["subnet-1"]
+    assert one.worker.subnets()[0].free is None
+    one.settle()
+    one.node.pool.take()
+
+    one.settle()
+
+    (listed,) = one.worker.subnets()
+    assert listed.free is not None
+
+
 def test_an_eni_leaves_even_while_growing_fails() -> None:
     one = bench()
     one.settle()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,6 +197,37 @@ def test_status_and_gc_answer(lab: LabHand) -> None:
     assert lab.call("STATUS", config).status == 0
     assert lab.call("GC", config).said["code"] == 7
     assert lab.call("GC", {**config, "cni.dev/valid-attachments": []}).status == 0
+
+
+def test_a_refused_pod_is_told_by_why_and_by_status(lab: LabHand, netns: str) -> None:
+    def asked(*words: str) -> Any:
+        command = (sys.executable, "-m", "eniplug.core.cli", *words, "--json")
+        return json.loads(lab.inside("node1", *command))
+
+    variables = {
+        "CNI_CONTAINERID": "c1",
+        "CNI_IFNAME": "eth0",
+        "CNI_NETNS": netns,
+        "CNI_ARGS": "K8S_POD_NAMESPACE=default;K8S_POD_NAME=lost",
+    }
+    lab.add("here")
+
+    assert lab.call("ADD", entry("secondary-ip", "gone"), variables).status == 1
+
+    (last,) = asked("why", "last")["found"]
+    (here,) = asked("why", "here")["found"]
+    status = asked("status")
+    assert (last["pod"], last["refused"]["reason"]) == (
+        "default/lost",
+        "unknown-plugin",
+    )
+    chain = ["pod", "node", "addresses", "ENI", "address", "subnet", "EC2:"]
+    assert [fact.partition(" ")[0] for fact in here["facts"]] == chain
+    assert status["not_ready"] is None
+    assert status["refusals"][0]["name"] == "lost"
+    assert status["enis"][0]["link"]
+    assert status["enis"][0]["subnet"] == status["subnets"][0]["id"]
+    lab.remove("here")
 
 
 def test_without_the_agent_each_command_does_what_it_can(

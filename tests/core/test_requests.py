@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eniplug.cni.wire import Request
+from eniplug.core.attach import Attachments
+from eniplug.core.chains import Chains
+from eniplug.core.kernel import Kernel
+from eniplug.core.manager import Catalogue
+from eniplug.core.requests import Requests
+from eniplug.core.settings import Settings
+from eniplug.testing.builders import NODE
+from kit.reports import Reported
+from kit.stores import stores
+
+ADD = {
+    "CNI_COMMAND": "ADD",
+    "CNI_CONTAINERID": "c1",
+    "CNI_IFNAME": "eth0",
+    "CNI_NETNS": "/run/netns/gone",
+    "CNI_PATH": "/opt/cni/bin",
+    "CNI_ARGS": "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-1",
+}
+CONFIG = {"cniVersion": "1.0.0", "name": "vpc", "type": "eniplug"}
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[Reported]:
+    with stores(tmp_path) as made:
+        yield Reported(made)
+
+
+def handle(
+    one: Reported, environ: dict[str, str], *plugins: str
+) -> tuple[int, dict[str, Any]]:
+    attachments = Attachments(one.state, Kernel(), lambda: NODE, lambda: None)
+    chains = Chains(Catalogue.from_environ({}))
+    requests = Requests(attachments, chains, lambda _: None, one.reporter, Settings())
+    stdin = json.dumps({**CONFIG, "plugins": plugins}).encode()
+    request = Request(id=bytes(16), environ=environ, stdin=stdin)
+    status, output, _ = requests.handle(request, lambda: True)
+    return status, json.loads(output)
+
+
+def test_a_question_is_answered_without_a_cni_command(one: Reported) -> None:
+    status, said = handle(one, {"ENIPLUG_ASK": "status"})
+
+    assert status == 0
+    assert said == one.reporter.status()
+
+
+def test_a_question_about_an_unknown_pod_is_refused_with_a_remedy(
+    one: Reported,
+) -> None:
+    one.attach(0)
+
+    status, said = handle(one, {"ENIPLUG_ASK": "why", "ENIPLUG_ABOUT": "web-O"})
+
+    assert (status, said["code"]) == (1, 3)
+    assert said["details"] == "unknown-container: is it default/web-0?"
+    assert one.reporter.refusals.latest() == ()
+
+
+@pytest.mark.parametrize(
+    ("plugins", "reason"),
+    [(("gone",), "unknown-plugin"), (("secondary-ip",), "bad-netns")],
+)
+def test_a_refused_add_is_noted_with_the_pod_and_the_node_as_it_was(
+    one: Reported, plugins: tuple[str, ...], reason: str
+) -> None:
+    status, said = handle(one, ADD, *plugins)
+
+    (noted,) = one.reporter.refusals.latest()
+    assert (status, said["msg"]) == (1, noted.message)
+    assert (noted.namespace, noted.name, noted.container_id) == (
+        "default",
+        "web-1",
+        "c1",
+    )
+    assert noted.reason == reason
+    assert noted.facts == one.reporter.facts()
+
+
+def test_only_refused_adds_are_noted(one: Reported) -> None:
+    status, _ = handle(one, {**ADD, "CNI_COMMAND": "CHECK"}, "secondary-ip")
+
+    assert status == 1
+    assert one.reporter.refusals.latest() == ()
