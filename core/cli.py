@@ -20,7 +20,6 @@ SUMMARIES: Final = {
     "cni": "Run a conflist as a container runtime does.",
     "lab": "Run a whole VPC on this machine.",
     "plugins": "List the installed plugins.",
-    "simulate": "Show what warm targets cost, before there is a cluster.",
     "status": "Say how this node's agent and its addresses are.",
     "why": "Say why a pod has its address, or has none.",
 }

@@ -25,7 +25,6 @@ MAY_IMPORT = {
     "cni": {"cni"},
     "core": {"core", "hooks", "cni"},
     "lab": {"lab", "hooks", "cni"},
-    "simulate": {"simulate", "core", "hooks", "plugins", "testing"},
     "testing": {"testing", "hooks", "cni"},
 }
 

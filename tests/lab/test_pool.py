@@ -106,11 +106,10 @@ def test_each_fault_lets_pods_start_that_can_and_tells_the_others_why(
         assert len(refused) < more
         assert refused
         assert {e["details"].partition(":")[0] for e in refused} == {reason}
-        told = question(lab, "why", "last")
-        assert told["reason"] == reason
-        assert told["remedy"]
-        assert any(fact.startswith("node ") for fact in told["facts"])
-        assert any(fact.startswith("ENI ") for fact in told["facts"])
+        (told,) = question(lab, "why", "last")["found"]
+        assert told["refused"]["reason"] == reason
+        assert told["refused"]["remedy"]
+        assert len(told["facts"]) >= 4
 
 
 def test_an_agent_that_starts_while_ec2_is_away_serves_pods_at_once() -> None:

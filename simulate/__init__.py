@@ -1,1 +1,0 @@
-"""A node's pool over days, in seconds: `eniplug simulate`."""
