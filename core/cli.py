@@ -20,6 +20,7 @@ SUMMARIES: Final = {
     "cni": "Run a conflist as a container runtime does.",
     "lab": "Run a whole VPC on this machine.",
     "plugins": "List the installed plugins.",
+    "simulate": "Replay a month of pods and compare policies.",
     "status": "Say how this node's agent and its addresses are.",
     "why": "Say why a pod has its address, or has none.",
 }

@@ -30,6 +30,8 @@ from eniplug.hooks.errors import EniplugError
 from eniplug.hooks.objects import KINDS
 from eniplug.lab.command import command as lab
 from eniplug.lab.faults import Faults
+from eniplug.simulate.command import command as simulate
+from eniplug.simulate.policies import POLICIES
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 DOCUMENTS: Final = sorted((*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
@@ -313,6 +315,27 @@ def test_a_command_of_the_lab_is_described_with_its_options(path: str) -> None:
 @pytest.mark.parametrize("name", [field.name for field in attrs.fields(Faults)])
 def test_a_fault_is_listed(name: str) -> None:
     assert f"`{name}`" in rows(section(text_of("docs/lab.md"), "Faults"))
+
+
+# -- simulate.md -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", simulate.params, ids=lambda option: option.opts[0])
+def test_an_option_of_simulate_is_listed_with_its_default(
+    option: click.Option,
+) -> None:
+    listed = rows(section(text_of("docs/simulate.md"), "Options"))
+
+    default, _ = listed[f"`{option.opts[0]}`"]
+
+    if isinstance(option.default, int | float | str) and not option.is_flag:
+        assert default == written(option.name or "", option.default)
+
+
+def test_every_policy_of_simulate_is_described() -> None:
+    listed = rows(text_of("docs/simulate.md"))
+
+    assert {f"`{name}`" for name in POLICIES} <= listed.keys()
 
 
 # -- every document --------------------------------------------------------------------

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "cni": {"cni"},
     "core": {"core", "hooks", "cni"},
     "lab": {"lab", "hooks", "cni"},
+    "simulate": {"simulate", "core", "hooks", "plugins", "testing"},
     "testing": {"testing", "hooks", "cni"},
 }
 
@@ -39,6 +40,7 @@ ONE_HOME = {
     "botocore": ("core/ec2.py", "lab/"),
     "pyroute2": ("core/kernel/", "lab/"),
     "moto": ("lab/",),
+    "matplotlib": ("simulate/plot.py",),
 }
 
 COMES_WITH = {"botocore": "boto3", "mypy_boto3_ec2": "boto3-stubs-lite"}
@@ -225,16 +227,18 @@ def test_large_libraries_have_one_home(package: str) -> None:
 def test_requirements_are_what_is_imported(config: configparser.ConfigParser) -> None:
     extras = config["options.extras_require"]
     needed = distributions(config["options"]["install_requires"])
-    lab, types = distributions(extras["lab"]), distributions(extras["type"])
+    lab, plot = distributions(extras["lab"]), distributions(extras["simulate"])
+    types = distributions(extras["type"])
+    extra = {"lab": lab, "simulate": plot}
     users = {path: foreign(path) for path in sources(*MAY_IMPORT)}
     used = {
         path: {COMES_WITH.get(name, name) for name in names}
         for path, names in users.items()
     }
 
-    assert set().union(*used.values()) - types == needed | lab
+    assert set().union(*used.values()) - types == needed | lab | plot
     for path, names in used.items():
-        assert names <= needed | (lab if path.parts[0] == "lab" else types), path
+        assert names <= needed | extra.get(path.parts[0], types), path
 
 
 # -- every module ----------------------------------------------------------------------
