@@ -42,8 +42,8 @@ MODES: Final[Mapping[str, tuple[Plan, Kind]]] = {
 SUBNET: Final = IPv4Network("10.0.0.0/18")
 
 QUIET: Final = 30.0
-"""Seconds between looks of a worker that has nothing due.  The agent's looks each 5 s,
-but does nothing then that it would not do half a minute later."""
+"""Seconds between looks of a worker that has nothing due.  The agent's looks each 5 s;
+this is coarser for speed, and misses an ENI that is unused for a shorter while."""
 
 Event: TypeAlias = tuple[float, int, int]
 """When, 0 for an end and 1 for a start, and which pod."""

@@ -70,11 +70,10 @@ def _data(rows: Iterable[list[str]]) -> Iterator[list[str]]:
 
 def _pod(row: list[str], path: Path, line: int) -> PodTime:
     try:
-        start, end = float(row[0]), float(row[1])
-        good = math.isfinite(end) and 0 <= start <= end and len(row) <= 3  # noqa: PLR2004
-    except (ValueError, IndexError):
-        good = False
-    if not good:
+        start, end = (float(cell) for cell in row[:2])
+    except ValueError:
+        start = end = math.nan
+    if not (0 <= start <= end < math.inf) or len(row) > 3:  # noqa: PLR2004
         msg = f"{path}, line {line}: {','.join(row)!r} is no pod's start,end[,name]"
         raise ReadError(msg, "write seconds, 0 <= start <= end, and at most a name")
     name = row[2].strip() if row[2:] else ""
