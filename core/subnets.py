@@ -108,8 +108,12 @@ class Subnets:
     def lacks(self, subnet: str) -> frozenset[Kind]:
         """What a subnet has none left of."""
         now = self.clock()
-        lacks = {k for k in KINDS if self._supply(subnet, k).lacks_until > now}
-        return frozenset(lacks if self.prefixes else {*lacks, KINDS[1]})
+        return frozenset(
+            kind
+            for kind in KINDS
+            if self._supply(subnet, kind).lacks_until > now
+            or (kind == "prefix" and not self.prefixes)
+        )
 
     def _supply(self, subnet: str, kind: Kind) -> _Supply:
         return self._supplies.setdefault((subnet, kind), _Supply())

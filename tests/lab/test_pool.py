@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -178,3 +179,35 @@ def test_a_damaged_store_is_made_again_and_pods_go_on(damage: str) -> None:
         more = lab.add("three", "four")
         assert not set(more.values()) & set(addresses.values())
         lab.remove("one", "two", "three", "four")
+
+
+def test_a_thousand_abandoned_pods_and_thirty_kills_leave_nothing() -> None:
+    settings = {"IP_COOLDOWN_PERIOD": "0", "ENIPLUG_MAX_PODS": "1200"}
+    plan = conflist("prefix-delegation")
+    with a_lab(
+        "abandon",
+        nodes=1,
+        instance_type="c5.4xlarge",
+        conflist=plan,
+        environment=settings,
+    ) as lab:
+        for turn in range(10):
+            pods = [f"t{turn}p{number}" for number in range(100)]
+            for part in (pods[:34], pods[34:67], pods[67:]):
+                lab.add(*part)
+                lab.run("agent", "kill", "1")
+                gone = "".join(f"netns del {lab.names.pod(pod)}\n" for pod in part)
+                subprocess.run(["ip", "-batch", "-"], input=gone.encode(), check=True)
+                lab.run("agent", "start", "1")
+
+        config = {**plan, **plan["plugins"][0], "cni.dev/valid-attachments": []}
+        answer = lab.call("GC", {**config, "cniVersion": "1.1.0"})
+
+        assert answer.status == 0, answer
+        assert question(lab, "status")["addresses"]["ipv4"]["assigned"] == 0
+        assert question(lab, "status")["quarantined"] == []
+        assert lab.inside("node1", "ip", "route", "show", "table", "512") == ""
+        end = time.monotonic() + 30
+        while "eniplug/1" in lab.inside("node1", "ip", "link"):
+            assert time.monotonic() < end
+            time.sleep(0.2)

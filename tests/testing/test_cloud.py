@@ -72,6 +72,7 @@ def test_metadata_may_be_away(cloud: MemoryCloud) -> None:
 def test_a_subnet_gives_again_what_it_got_back() -> None:
     space = MemorySubnet(cidr=IPv4Network("10.0.0.0/26"))
     first = space.draw_prefixes(2)
+    assert first is not None
     assert first == (IPv4Network("10.0.0.32/28"), IPv4Network("10.0.0.16/28"))
     assert space.draw_prefixes(1) is None
 
