@@ -29,7 +29,7 @@ from eniplug.core.audit import NOT_SHOWN
 from eniplug.core.chains import Chains, own_chains, usable
 from eniplug.core.cloud import CloudWorker
 from eniplug.core.discover import Facts, discover, eni_of
-from eniplug.core.ec2 import Ec2
+from eniplug.core.ec2_boto import Ec2
 from eniplug.core.host import AgentHost, Bounds
 from eniplug.core.imds import Imds
 from eniplug.core.install import install_conflist

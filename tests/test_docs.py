@@ -19,7 +19,7 @@ import pytest
 from eniplug import hooks
 from eniplug.cni import executable
 from eniplug.cni.conflist import parse_conflist
-from eniplug.core import agent, ec2
+from eniplug.core import agent, ec2_boto
 from eniplug.core.chain import Chain
 from eniplug.core.chains import Chains, own_chains
 from eniplug.core.imds import ENDPOINT_VARIABLE
@@ -245,7 +245,8 @@ def test_a_setting_is_listed_with_its_default_and_what_is_accepted(name: str) ->
 
 def test_no_setting_is_listed_that_is_gone() -> None:
     listed = rows(section(text_of("docs/operate.md"), "Settings"))
-    others = {PACKAGES, ENDPOINT_VARIABLE, "AWS_ENDPOINT_URL_EC2"}
+    own = {PACKAGES, ENDPOINT_VARIABLE}
+    others = {*own, ec2_boto.BOTOS_ENDPOINT, ec2_boto.ENDPOINT_VARIABLE}
 
     assert {n.strip("`") for n in listed if n.startswith("`")} == {*SETTINGS, *others}
 
@@ -264,7 +265,7 @@ def test_an_option_of_the_agent_is_listed(option: str) -> None:
 
 
 def test_the_policy_allows_every_call_that_the_agent_makes() -> None:
-    called = set(re.findall(r'_asking\("([A-Z]\w+)"\)', inspect.getsource(ec2)))
+    called = set(re.findall(r'_asking\("([A-Z]\w+)"\)', inspect.getsource(ec2_boto)))
     [policy] = [
         json.loads(block)
         for block in blocks(text_of("docs/operate.md"), "json")

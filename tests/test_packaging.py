@@ -35,9 +35,9 @@ MEMORY_CLOUD = "testing/cloud.py"
 """Stands in for core's port to EC2, so it speaks in that port's values."""
 
 ONE_HOME = {
-    "boto3": ("core/ec2.py",),
+    "boto3": ("core/ec2_boto.py",),
     # moto's own dependency: the lab answers by the model that clients ask by.
-    "botocore": ("core/ec2.py", "lab/"),
+    "botocore": ("core/ec2_boto.py", "lab/"),
     "pyroute2": ("core/kernel/", "lab/"),
     "moto": ("lab/",),
     "matplotlib": ("simulate/plot.py",),

@@ -13,7 +13,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 import pytest
 from attrs import frozen
 
-from eniplug.core.ec2 import CLUSTER_TAG, INSTANCE_TAG, Cloud, Ec2, EniFacts, Limits
+from eniplug.core.ec2 import CLUSTER_TAG, INSTANCE_TAG, Cloud, EniFacts, Limits
+from eniplug.core.ec2_boto import Ec2
 from eniplug.core.imds import ENDPOINT_VARIABLE, Imds, Metadata
 from eniplug.hooks.capacity import CreateEni
 from eniplug.hooks.errors import (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from threading import Thread
 
 import pytest
 
-from eniplug.core.ec2 import Ec2, in_our_words
+from eniplug.core.ec2_boto import ENDPOINT_VARIABLE, Ec2, in_our_words
 from eniplug.hooks.capacity import CreateEni
 from eniplug.hooks.errors import (
     CloudAwayError,
@@ -42,6 +43,7 @@ from eniplug.hooks.errors import (
         ),
         ("AttachmentLimitExceeded", "Interface count 4 exceeds", EniLimitError),
         ("PrivateIpAddressLimitExceeded", "", EniLimitError),
+        ("Ipv6AddressLimitExceeded", "", EniLimitError),
         ("InvalidInterface.IpAddressLimitExceeded", "", EniLimitError),
         ("NetworkInterfaceLimitExceeded", "", EniLimitError),
         ("UnauthorizedOperation", "You are not authorized", DeniedError),
@@ -53,6 +55,7 @@ from eniplug.hooks.errors import (
         ("AuthFailure", "", CloudError),
         ("InternalError", "", CloudAwayError),
         ("Unavailable", "", CloudAwayError),
+        ("502", "Bad Gateway", CloudAwayError),
         ("", "", CloudError),
     ],
 )
@@ -74,6 +77,10 @@ def test_a_refusal_keeps_ec2s_own_words() -> None:
     assert error.message == (
         "EC2 refuses AttachNetworkInterface: AuthFailure: clock skew"
     )
+
+
+DEAD = "http://127.0.0.1:9"
+"""Where nobody listens."""
 
 
 class Refusals(ThreadingHTTPServer):
@@ -160,7 +167,7 @@ def test_an_answer_that_lacks_a_field_is_an_error_of_the_cloud(
 def test_an_ec2_that_is_not_there_is_an_error_of_the_cloud(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", DEAD)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     ec2 = Ec2("us-east-1")
@@ -169,6 +176,45 @@ def test_an_ec2_that_is_not_there_is_an_error_of_the_cloud(
         ec2.describe_instance("i-1")
 
     ec2.close()
+
+
+def test_ec2_is_where_the_aws_vpc_cnis_variable_says(
+    server: Refusals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.delenv("AWS_ENDPOINT_URL_EC2")
+    ec2 = Ec2("us-east-1", environ={ENDPOINT_VARIABLE: url})
+    server.body = refuse("AuthFailure")
+
+    with pytest.raises(CloudError, match="AuthFailure"):
+        ec2.delete_eni("eni-1")
+
+    ec2.close()
+
+
+def test_boto3s_own_variable_goes_before_it(server: Refusals) -> None:
+    environ = {**os.environ, ENDPOINT_VARIABLE: DEAD}
+    ec2 = Ec2("us-east-1", environ=environ)
+    server.body = refuse("AuthFailure")
+
+    with pytest.raises(CloudError, match="AuthFailure"):
+        ec2.delete_eni("eni-1")
+
+    ec2.close()
+
+
+def test_an_endpoint_that_is_no_url_is_told() -> None:
+    with pytest.raises(CloudError, match="Invalid endpoint: nowhere"):
+        Ec2("us-east-1", environ={ENDPOINT_VARIABLE: "nowhere"})
+
+
+def test_a_load_balancer_that_answers_in_ec2s_place_is_an_ec2_that_is_away(
+    server: Refusals, ec2: Ec2
+) -> None:
+    server.status, server.body = 503, ""
+
+    with pytest.raises(CloudAwayError):
+        ec2.describe_instance("i-1")
 
 
 FULL = ["InsufficientFreeAddressesInSubnet", "InsufficientCidrBlocks"]
@@ -209,6 +255,6 @@ def test_an_ec2_that_does_not_answer_in_time_is_slow(
 
 
 def test_boto3_is_loaded_only_for_a_client() -> None:
-    code = "import sys, eniplug.core.ec2; sys.exit('boto3' in sys.modules)"
+    code = "import sys, eniplug.core.ec2_boto; sys.exit('boto3' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0
