@@ -9,7 +9,7 @@ holds it and the adapter to one suite.  `MemoryMetadata` is its
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import count as counting
 from typing import Any
 
@@ -236,6 +236,7 @@ class MemoryCloud:
             msg = f"EC2 refuses AttachNetworkInterface: limit of {self.instance_type}"
             raise EniLimitError(msg)
         self._check_places(eni, 0)
+        self._check_places6(eni, 0)
         if (device, card) in {(e.device, e.card) for e in attached}:
             msg = f"EC2 refuses AttachNetworkInterface: device {device} is taken"
             raise CloudError(msg)
@@ -372,6 +373,7 @@ class MemoryCloud:
             secondary=tuple(secondary),
             prefixes=prefixes,
             subnet_cidr6=space.cidr6,
+            addresses6=() if prefixes6 else space.draw6(),
             prefixes6=prefixes6,
             tags=dict(tags),
             groups=tuple(groups),
@@ -403,13 +405,14 @@ class MemoryMetadata:
     """The metadata service of a `MemoryCloud`'s instance.
 
     While ``behind`` it shows what it showed last, as the real one does for a while;
-    ``hidden`` blocks it never shows;
-    ``error`` is raised by every question.
+    of the ENIs that are ``late`` (ids) it does so, or shows nothing of them yet.
+    ``hidden`` blocks it never shows; ``error`` is raised by every question.
     """
 
     cloud: MemoryCloud
     vpc: tuple[IPv4Network, ...] = (IPv4Network("10.0.0.0/16"),)
     behind: bool = False
+    late: set[str] = field(factory=set)
     hidden: set[Block] = field(factory=set)
     error: EniplugError | None = None
 
@@ -467,7 +470,8 @@ class MemoryMetadata:
     def local_ipv4s(self, mac: str) -> tuple[IPv4Address, ...]:
         """Return an ENI's addresses, its own first."""
         eni = self._eni(mac)
-        return (eni.address, *eni.secondary) if eni else ()
+        shown = (a for a in eni.secondary if a not in self.hidden) if eni else ()
+        return (eni.address, *shown) if eni else ()
 
     def blocks(self, mac: str) -> frozenset[Block]:
         """Return all that an ENI has for pods."""
@@ -478,6 +482,26 @@ class MemoryMetadata:
         """Return the CIDR of an ENI's subnet."""
         eni = self._eni(mac)
         return eni.subnet_cidr if eni else None
+
+    def ipv6s(self, mac: str) -> tuple[IPv6Address, ...]:
+        """Return an ENI's own IPv6 addresses."""
+        eni = self._eni(mac)
+        return eni.addresses6 if eni else ()
+
+    def subnet_id(self, mac: str) -> str:
+        """Return the id of an ENI's subnet, or ""."""
+        eni = self._eni(mac)
+        return eni.subnet if eni else ""
+
+    def subnet_cidr6(self, mac: str) -> IPv6Network | None:
+        """Return the IPv6 CIDR of an ENI's subnet."""
+        eni = self._eni(mac)
+        return eni.subnet_cidr6 if eni else None
+
+    def vpc_id(self, mac: str) -> str:
+        """Return the id of the VPC, or ""."""
+        eni = self._eni(mac)
+        return eni.vpc if eni else ""
 
     def vpc_cidrs(self, mac: str) -> tuple[IPv4Network, ...]:
         """Return the VPC's CIDRs."""
@@ -495,9 +519,9 @@ class MemoryMetadata:
     def _catch_up(self) -> None:
         if self.error is not None:
             raise self.error
-        if not self.behind:
-            self._shown = {
-                eni.mac: eni
-                for eni in self.cloud.all_enis.values()
-                if eni.attachment_id is not None
-            }
+        if self.behind:
+            return
+        kept = [e for e in self._shown.values() if e.id in self.late]
+        known = [e for e in self.cloud.all_enis.values() if e.id not in self.late]
+        attached = [e for e in known if e.attachment_id is not None]
+        self._shown = {eni.mac: eni for eni in (*attached, *kept)}

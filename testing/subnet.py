@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from attrs import define, field
 
@@ -18,6 +18,8 @@ SIZE = 16
 class MemorySubnet:
     """Single addresses come from the low end, /28s from the high end.
 
+    With an IPv6 range an ENI is born with an IPv6 address, out of the first /80, unless
+    it is to have /80s.
     While ``fragmented`` it has no free /28, as a subnet in which others' addresses are
     strewn about.
     """
@@ -32,6 +34,7 @@ class MemorySubnet:
     _low: int = 0
     _high: int = 0
     _next6: int = 1
+    _own6: int = RESERVED
 
     def __attrs_post_init__(self) -> None:
         """Keep what EC2 keeps."""
@@ -85,6 +88,14 @@ class MemorySubnet:
         numbers = range(self._next6, self._next6 + count)
         self._next6 += count
         return tuple(IPv6Network((base + (number << 48), 80)) for number in numbers)
+
+    def draw6(self) -> tuple[IPv6Address, ...]:
+        """Give out an ENI's own IPv6 address; none without an IPv6 range."""
+        if self.cidr6 is None:
+            return ()
+        number = self._own6
+        self._own6 += 1
+        return (self.cidr6[number],)
 
     def put_back(self, blocks: Iterable[object]) -> None:
         """Take addresses and prefixes back."""

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
+from eniplug.hooks.capacity import CreateEni
 from eniplug.hooks.errors import CloudError, ThrottledError
 from eniplug.testing.cloud import MemoryCloud, MemoryMetadata
 from eniplug.testing.subnet import MemorySubnet
@@ -71,14 +72,13 @@ def test_metadata_may_be_away(cloud: MemoryCloud) -> None:
 
 def test_a_subnet_gives_again_what_it_got_back() -> None:
     space = MemorySubnet(cidr=IPv4Network("10.0.0.0/26"))
-    first = space.draw_prefixes(2)
-    assert first is not None
-    assert first == (IPv4Network("10.0.0.32/28"), IPv4Network("10.0.0.16/28"))
+    high, low = IPv4Network("10.0.0.32/28"), IPv4Network("10.0.0.16/28")
+    assert space.draw_prefixes(2) == (high, low)
     assert space.draw_prefixes(1) is None
 
-    space.put_back(first[:1])
+    space.put_back([high])
 
-    assert space.draw_prefixes(1) == first[:1]
+    assert space.draw_prefixes(1) == (high,)
     assert space.draw(11) == tuple(IPv4Address(f"10.0.0.{n}") for n in range(4, 15))
 
 
@@ -96,3 +96,25 @@ def test_metadata_may_hide_a_block(cloud: MemoryCloud) -> None:
     metadata.hidden.add(one)
 
     assert metadata.blocks(eni.mac) == {two}
+    assert metadata.local_ipv4s(eni.mac) == (eni.address, two)
+
+
+def test_metadata_may_be_behind_for_one_eni(cloud: MemoryCloud) -> None:
+    eni = cloud.all_enis[primary(cloud)]
+    metadata = MemoryMetadata(cloud=cloud)
+    want = CreateEni(addresses=1)
+    made = cloud.create_eni(
+        eni.subnet, eni.groups, want, token="t", description="", tags={}
+    )
+    metadata.late = {eni.id, made.id}
+    cloud.attach(made.id, cloud.instance_id, 1, 0)
+    cloud.assign(eni.id, 1)
+    assert metadata.macs() == (eni.mac,)
+    assert metadata.blocks(eni.mac) == set()
+
+    metadata.late = {made.id}
+
+    assert metadata.macs() == (eni.mac,)
+    assert len(metadata.blocks(eni.mac)) == 1
+    metadata.late = set()
+    assert set(metadata.macs()) == {eni.mac, made.mac}
