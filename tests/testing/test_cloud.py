@@ -5,6 +5,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eniplug.hooks.capacity import CreateEni
 from eniplug.hooks.errors import CloudError, ThrottledError
@@ -118,3 +120,48 @@ def test_metadata_may_be_behind_for_one_eni(cloud: MemoryCloud) -> None:
     assert len(metadata.blocks(eni.mac)) == 1
     metadata.late = set()
     assert set(metadata.macs()) == {eni.mac, made.mac}
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("draw"), st.integers(0, 20)),
+            st.tuples(st.just("draw_prefixes"), st.integers(0, 3)),
+            st.tuples(st.just("put_back"), st.integers(0, 100)),
+        ),
+        max_size=60,
+    )
+)
+def test_a_subnet_gives_nothing_twice_and_counts_what_is_left(
+    moves: list[tuple[str, int]],
+) -> None:
+    space = MemorySubnet(cidr=IPv4Network("10.0.0.64/26"))
+    kept = {space.cidr[n] for n in (0, 1, 2, 3, 63)}
+    out: list[IPv4Address | IPv4Network] = []
+    for move, number in moves:
+        taken = kept.union(*(addresses(one) for one in out))
+        if move == "put_back":
+            some, out = out[:number], out[number:]
+            space.put_back(some)
+        elif move == "draw":
+            drawn = space.draw(number)
+            assert (drawn is None) == (number > 64 - len(taken))
+            assert taken.isdisjoint(drawn or ())
+            out += drawn or ()
+        else:
+            whole = [b for b in space.cidr.subnets(new_prefix=28) if clear(b, taken)]
+            prefixes = space.draw_prefixes(number)
+            assert (prefixes is None) == (number > len(whole))
+            assert set(prefixes or ()) <= set(whole)
+            out += prefixes or ()
+        held = [address for one in out for address in addresses(one)]
+        assert len(held) == len(set(held))
+        assert space.free == 64 - len(kept) - len(held)
+
+
+def addresses(block: IPv4Address | IPv4Network) -> set[IPv4Address]:
+    return {block} if isinstance(block, IPv4Address) else set(block)
+
+
+def clear(block: IPv4Network, taken: set[IPv4Address]) -> bool:
+    return taken.isdisjoint(block)
