@@ -26,6 +26,11 @@ from eniplug.lab.rules import Ec2Error
 from eniplug.lab.serving import Server
 
 SUBNETS: Final = ((f"{REGION}a", "10.0.0.0/18"),)
+POD_SUBNETS: Final = ("10.0.64.0/18", "10.0.128.0/18", "10.0.192.0/18")
+"""Further subnets for ENIs: as large as the nodes' own, so that they are preferred."""
+
+POD_TAGS: Final = {"kubernetes.io/role/cni": "1"}
+"""What tells a CNI that it may make ENIs in a subnet."""
 
 
 @frozen(kw_only=True)
@@ -68,16 +73,18 @@ class Cloud:
         cidrs: Sequence[str] = ("10.0.0.0/16",),
         subnets: Sequence[tuple[str, str]] = SUBNETS,
         *,
+        pod_subnets: Sequence[str] = (),
         ipv6: bool = False,
     ) -> VpcFacts:
         """Make the VPC, with subnets as pairs of zone and CIDR, and one security group.
 
+        ``pod_subnets`` are further CIDRs, in the first one's zone and tagged for CNIs.
         Instances get a public address in every subnet, and with ``ipv6`` an IPv6 one.
         Raises LabError for what EC2 would not take.
         """
         with self._ec2.lock:
             try:
-                vpc = self._create_vpc(cidrs, subnets, ipv6=ipv6)
+                vpc = self._create_vpc(cidrs, subnets, pod_subnets, ipv6=ipv6)
             except (Ec2Error, EC2ClientError, ValueError) as error:
                 msg = f"EC2 refuses the VPC: {error}"
                 raise LabError(msg) from None
@@ -85,7 +92,12 @@ class Cloud:
         return vpc
 
     def _create_vpc(
-        self, cidrs: Sequence[str], subnets: Sequence[tuple[str, str]], *, ipv6: bool
+        self,
+        cidrs: Sequence[str],
+        subnets: Sequence[tuple[str, str]],
+        pod_subnets: Sequence[str],
+        *,
+        ipv6: bool,
     ) -> VpcFacts:
         ec2 = self._ec2
         vpc = ec2.create_vpc(cidrs[0], amazon_provided_ipv6_cidr_block=ipv6)
@@ -94,12 +106,14 @@ class Cloud:
         whole6 = [IPv6Network(each) for each in cidrs_of(vpc, six=True)]
         ranges6 = iter(whole6[0].subnets(new_prefix=64)) if whole6 else None
         made: dict[str, IPv4Network] = {}
-        for zone, cidr in subnets:
+        for zone, cidr in (*subnets, *((subnets[0][0], each) for each in pod_subnets)):
             range6 = str(next(ranges6)) if ranges6 else None
             subnet = ec2.create_subnet(vpc.id, cidr, range6, zone)
             subnet.default_for_az = False
             subnet.map_public_ip_on_launch = True
             subnet.assign_ipv6_address_on_creation = ipv6
+            if cidr in pod_subnets:
+                ec2.create_tags([subnet.id], POD_TAGS)
             made[subnet.id] = IPv4Network(cidr)
         group = ec2.create_security_group("nodes", "The lab's nodes", vpc_id=vpc.id)
         return VpcFacts(

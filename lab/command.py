@@ -49,6 +49,13 @@ def command() -> None:
 @command.command()
 @click.option("--nodes", default=2, type=click.IntRange(1, 50), show_default=True)
 @click.option("--instance-type", default="m5.large", metavar="T", show_default=True)
+@click.option(
+    "--subnets",
+    default=0,
+    type=click.IntRange(0, 3),
+    show_default=True,
+    help="More subnets for ENIs, with the tag kubernetes.io/role/cni=1.",
+)
 @click.option("--ipv6", is_flag=True, help="The VPC and its nodes have IPv6, too.")
 @click.option(
     "--conflist",
@@ -76,6 +83,7 @@ def up(
     *,
     nodes: int,
     instance_type: str,
+    subnets: int,
     ipv6: bool,
     conflist: Any,
     environment: tuple[str, ...],
@@ -87,6 +95,7 @@ def up(
         lab=names.lab,
         nodes=nodes,
         instance_type=instance_type,
+        subnets=subnets,
         ipv6=ipv6,
         conflist=conflist and conflist.read(),
         environment=dict(_setting(text) for text in environment),

@@ -13,8 +13,12 @@ from eniplug.lab.faults import preset
 from eniplug.lab.names import Names
 from eniplug.lab.options import console, for_lab, print_json, with_json
 
-_EXAMPLES = """\\b
-Faults:
+_EXAMPLES = """\b
+Words, each as bad as it gets:
+  throttle  latency  full-subnet  fragmented  imds-stale  denied  down
+
+\b
+Values:
   call_ms='[80, 400]'          latency: least and most milliseconds of a call
   rate='{"*": [20, 10]}'       throttling: tokens in the bucket, tokens per second
   fail='{"AttachNetworkInterface": ["InternalError", 2]}'   fails that many times
@@ -41,8 +45,8 @@ def ec2() -> None:
 def fault(names: Names, faults: tuple[str, ...], as_json: bool) -> None:
     """Add faults to those that are set, and show all.
 
-    A fault is a word, or NAME=VALUE with a JSON value. Without arguments it shows what
-    is set.
+    A fault is a word, or NAME=VALUE with a JSON value; the later goes before the
+    earlier. Without arguments it shows what is set.
     """
     more: dict[str, Any] = {}
     for text in faults:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from eniplug.lab.chain import NodeChain
-from eniplug.lab.cloud import Cloud
+from eniplug.lab.cloud import POD_SUBNETS, Cloud
 from eniplug.lab.control import Command
 from eniplug.lab.errors import LabError
 from eniplug.lab.fabric import EC2, IMDS, Fabric
@@ -57,7 +57,8 @@ class Lab:
         self._faults = Faults.from_json(plan.faults)
         self._cloud = Cloud(self._wiring, self._faults, seed=SEED)
         self._undo.callback(self._cloud.close)
-        self._cloud.create_vpc(ipv6=plan.ipv6)
+        more = POD_SUBNETS[: plan.subnets]
+        self._cloud.create_vpc(pod_subnets=more, ipv6=plan.ipv6)
         self._cloud.serve_ec2(self._listen(EC2))
         self._cloud.serve_imds(self._listen(IMDS))
         self._say(f"{plan.nodes} nodes of type {plan.instance_type}")

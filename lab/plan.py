@@ -12,15 +12,17 @@ from attrs import field, frozen
 class Plan:
     """One lab to be: it goes to the supervisor as JSON.
 
-    ``ipv6`` gives the VPC and its nodes IPv6 as well.  ``conflist`` is a conflist's
-    text; None means the one that the agent ships.  ``environment`` is for the agents,
-    ``faults`` for the cloud.  ``agent`` is the command that is started on each node
-    instead of the agent, for tests of the lab.
+    ``subnets`` is how many more there are for ENIs, ``ipv6`` gives the VPC and its
+    nodes IPv6 as well.  ``conflist`` is a conflist's text; None means the one that the
+    agent ships.  ``environment`` is for the agents, ``faults`` for the cloud.
+    ``agent`` is the command that is started on each node instead of the agent, for
+    tests of the lab.
     """
 
     lab: str = "eniplug"
     nodes: int = 2
     instance_type: str = "m5.large"
+    subnets: int = 0
     ipv6: bool = False
     conflist: str | None = None
     environment: Mapping[str, str] = field(factory=dict)

@@ -29,7 +29,7 @@ from eniplug.hooks import errors, specs
 from eniplug.hooks.errors import EniplugError
 from eniplug.hooks.objects import KINDS
 from eniplug.lab.command import command as lab
-from eniplug.lab.faults import Faults
+from eniplug.lab.faults import PRESETS, Faults
 from eniplug.simulate.command import command as simulate
 from eniplug.simulate.policies import POLICIES
 
@@ -316,6 +316,23 @@ def test_a_command_of_the_lab_is_described_with_its_options(path: str) -> None:
 @pytest.mark.parametrize("name", [field.name for field in attrs.fields(Faults)])
 def test_a_fault_is_listed(name: str) -> None:
     assert f"`{name}`" in rows(section(text_of("docs/lab.md"), "Faults"))
+
+
+@pytest.mark.parametrize("word", PRESETS)
+def test_a_faults_word_is_listed_with_what_it_stands_for(word: str) -> None:
+    text = text_of("docs/lab.md")
+    [heading] = [h for h in headings(text) if "`eniplug lab ec2 fault`" in h]
+    [(name, value)] = PRESETS[word].items()
+
+    stands_for, _ = rows(section(text, heading))[f"`{word}`"]
+
+    assert stands_for == f"`{name}={json.dumps(value)}`"
+
+
+def test_the_help_lists_the_words_of_faults() -> None:
+    said = LAB["eniplug lab ec2 fault"].epilog or ""
+
+    assert set(PRESETS) <= set(said.partition("Values:")[0].split())
 
 
 # -- simulate.md -----------------------------------------------------------------------

@@ -318,6 +318,20 @@ def test_close_cancels_what_is_still_to_come(
 # The VPC and what is launched
 
 
+def test_more_subnets_say_that_they_are_for_enis(cloud: Cloud, ec2: Any) -> None:
+    vpc = cloud.create_vpc(pod_subnets=["10.0.64.0/18", "10.0.128.0/18"])
+
+    found = {each["SubnetId"]: each for each in ec2.describe_subnets()["Subnets"]}
+
+    home, *more = (found[id_] for id_ in vpc.subnets)
+    assert not home.get("Tags")
+    assert [each["CidrBlock"] for each in more] == ["10.0.64.0/18", "10.0.128.0/18"]
+    for each in more:
+        assert each["Tags"] == [{"Key": "kubernetes.io/role/cni", "Value": "1"}]
+        assert each["AvailabilityZone"] == home["AvailabilityZone"]
+    assert cloud.launch().subnet == home["SubnetId"]
+
+
 def test_the_default_vpc_has_one_subnet_with_room(cloud: Cloud) -> None:
     vpc = cloud.create_vpc()
 

@@ -73,6 +73,7 @@ def test_a_lab_that_is_not_up_is_quietly_taken_down() -> None:
     [
         (["up", "--env", "NOVALUE"], "NAME=VALUE"),
         (["up", "--nodes", "0"], "0 is not in the range"),
+        (["up", "--subnets", "4"], "4 is not in the range"),
         (["up", "--conflist", "/nowhere"], "/nowhere"),
         (["up", "--fault", "/dev/null"], "/dev/null"),
         (["up", "--lab", "Upper"], "lower-case"),
@@ -90,6 +91,13 @@ def test_wrong_words_are_refused_with_what_is_wanted(
 
     assert done.returncode in {1, 2}
     assert said in done.stderr
+
+
+def test_the_help_of_faults_keeps_its_lines() -> None:
+    done = eniplug("lab", "ec2", "fault", "--help")
+
+    assert "\n    throttle  latency  full-subnet" in done.stdout
+    assert "\\b" not in done.stdout
 
 
 @pytest.mark.root

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from eniplug.core.ec2_boto import READ_TIMEOUT
 from eniplug.lab.errors import LabError
 from eniplug.lab.faults import PRESETS, Faults, preset
 
@@ -112,6 +113,24 @@ def test_a_value_that_a_fault_cannot_have_is_refused(
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_word_stands_for_faults(name: str) -> None:
     assert Faults.from_json(preset(name)).to_json()
+
+
+def test_words_are_what_operators_meet() -> None:
+    assert set(PRESETS) == {
+        "throttle",
+        "latency",
+        "full-subnet",
+        "fragmented",
+        "imds-stale",
+        "denied",
+        "down",
+    }
+
+
+def test_latency_is_longer_than_the_agent_waits() -> None:
+    least, _ = Faults.from_json(preset("latency")).call_ms
+
+    assert least > 1000 * READ_TIMEOUT
 
 
 def test_an_unknown_word_tells_the_nearest() -> None:
