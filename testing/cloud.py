@@ -36,6 +36,7 @@ from eniplug.hooks.objects import Family, Network
 from eniplug.testing.subnet import MemorySubnet
 
 VPC = "vpc-1"
+ZONE = "us-east-1a"
 
 
 @define(eq=False, kw_only=True)
@@ -142,6 +143,7 @@ class MemoryCloud:
                 id=name, cidr=one.cidr, free=one.free, cidr6=one.cidr6, tags=one.tags
             )
             for name, one in self.spaces.items()
+            if (vpc, zone) == (VPC, ZONE)
         ]
         return tuple(sorted(found, key=lambda one: (-one.free, one.id)))
 
@@ -440,7 +442,7 @@ class MemoryMetadata:
     def zone(self) -> str:
         """Return a zone's name."""
         self._catch_up()
-        return "us-east-1a"
+        return ZONE
 
     def mac(self) -> str:
         """Return the primary ENI's MAC address."""

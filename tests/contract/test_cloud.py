@@ -25,6 +25,7 @@ from eniplug.hooks.errors import (
     RetryError,
     SubnetFullError,
 )
+from eniplug.lab.cloud import POD_TAGS
 from eniplug.lab.cloud import Cloud as LabCloud
 from eniplug.testing.cloud import MemoryCloud, MemoryMetadata
 from eniplug.testing.subnet import MemorySubnet
@@ -68,10 +69,13 @@ class World:
         return eni
 
 
-def in_memory(cidr: str) -> World:
+def in_memory(cidr: str, more: str) -> World:
     network = IPv4Network(cidr)
     space = MemorySubnet(cidr=network, cidr6=IPv6Network("2001:db8:1234::/64"))
-    cloud = MemoryCloud(subnets={"subnet-1": space})
+    subnets = {"subnet-1": space}
+    if more:
+        subnets["subnet-2"] = MemorySubnet(cidr=IPv4Network(more), tags=POD_TAGS)
+    cloud = MemoryCloud(subnets=subnets)
     return World(
         cloud=cloud,
         metadata=MemoryMetadata(cloud=cloud),
@@ -93,15 +97,27 @@ def cidr(request: pytest.FixtureRequest) -> str:
     return getattr(request, "param", "10.0.0.0/24")
 
 
+@pytest.fixture
+def more(request: pytest.FixtureRequest) -> str:
+    """Another subnet, which CNIs may make ENIs in; none unless a test says so."""
+    return getattr(request, "param", "")
+
+
 @pytest.fixture(params=["memory", "http"])
 def world(
-    request: pytest.FixtureRequest, cidr: str, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    cidr: str,
+    more: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[World]:
     if request.param == "memory":
-        yield in_memory(cidr)
+        yield in_memory(cidr, more)
         return
     with LabCloud() as lab:
-        vpc = lab.create_vpc(subnets=[("us-east-1a", cidr)], ipv6=True)
+        pods = [more] if more else []
+        vpc = lab.create_vpc(
+            subnets=[("us-east-1a", cidr)], pod_subnets=pods, ipv6=True
+        )
         node = lab.launch("t3.small")
         sock, url = listening()
         lab.serve_ec2(sock)
@@ -112,7 +128,7 @@ def world(
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
         cloud = Ec2("us-east-1")
         metadata = Imds({ENDPOINT_VARIABLE: imds_url})
-        ((subnet, network),) = vpc.subnets.items()
+        (subnet, network), *_ = vpc.subnets.items()
         yield World(cloud, metadata, node.instance_id, subnet, network, (vpc.group,))
         metadata.close()
         cloud.close()
@@ -409,6 +425,46 @@ def test_the_subnets_of_a_zone_are_listed(world: World) -> None:
     assert after.cidr == world.cidr
     assert after.cidr6 == world.primary.subnet_cidr6
     assert before.free - after.free == 18
+
+
+@pytest.mark.parametrize("more", ["10.0.4.0/23", "10.0.4.0/26"], indirect=True)
+def test_the_subnet_with_most_free_addresses_is_listed_first(
+    world: World, more: str
+) -> None:
+    vpc = world.primary.vpc
+
+    found = world.cloud.describe_subnets(vpc, "us-east-1a")
+
+    assert len(found) == 2
+    assert found[0].free > found[1].free
+    by_cidr = {one.cidr: one for one in found}
+    assert by_cidr[world.cidr].tags == {}
+    assert by_cidr[IPv4Network(more)].tags == POD_TAGS
+
+
+def test_subnets_of_other_zones_and_vpcs_are_not_listed(world: World) -> None:
+    list_subnets = world.cloud.describe_subnets
+
+    assert list_subnets(world.primary.vpc, "us-east-1b") == ()
+    assert list_subnets("vpc-0123456789abcdef9", "us-east-1a") == ()
+
+
+@pytest.mark.parametrize("more", ["10.0.4.0/24"], indirect=True)
+def test_an_eni_of_another_subnet_serves_the_instance(world: World, more: str) -> None:
+    subnets = world.cloud.describe_subnets(world.primary.vpc, "us-east-1a")
+    (other,) = (one for one in subnets if one.tags)
+    want = CreateEni(addresses=2)
+
+    made = world.cloud.create_eni(
+        other.id, world.groups, want, token="o", description="", tags={}
+    )
+    world.cloud.attach(made.id, world.instance, 1, 0)
+
+    _, second = world.cloud.enis(world.instance)
+    assert second.subnet == other.id
+    assert second.subnet_cidr == IPv4Network(more)
+    assert all(one in second.subnet_cidr for one in (second.address, *second.secondary))
+    assert world.metadata.subnet_cidr(second.mac) == IPv4Network(more)
 
 
 def test_tags_are_put_on_an_eni(world: World) -> None:
