@@ -334,8 +334,10 @@ class CloudWorker(Thread):
         number = self._subnets.most(eni.subnet, kind, action.count)
         what = "addresses" if kind == "address" else "prefixes"
         blocks: Sequence[Block]
+        six = isinstance(action, AssignPrefixes) and action.family == 6  # noqa: PLR2004
         with (
-            self._asking_subnet(eni.subnet, kind, number),
+            # That a subnet has no /80 says nothing of its /28s.
+            self._asking_subnet("" if six else eni.subnet, kind, number),
             self._intent(f"assign {number} {what} to {eni.id}"),
         ):
             try:
@@ -354,15 +356,17 @@ class CloudWorker(Thread):
 
     @contextmanager
     def _asking_subnet(self, subnet: str, kind: Kind, number: int) -> Generator[None]:
-        """Remember whether a subnet had what is asked of it."""
+        """Remember whether a subnet had what is asked of it; "" is not remembered."""
         try:
             yield
         except (SubnetFullError, NoFreePrefixError) as error:
-            self._subnets.refused(subnet, kind, number)
+            if subnet:
+                self._subnets.refused(subnet, kind, number)
             if number == 1:
                 self._host.blocked(error)
             raise
-        self._subnets.gave(subnet, kind)
+        if subnet:
+            self._subnets.gave(subnet, kind)
 
     def _create(self, action: CreateEni) -> None:
         """Make an ENI and attach it, or leave none behind."""
