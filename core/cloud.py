@@ -457,7 +457,8 @@ class CloudWorker(Thread):
     def _unassign(self, eni_id: str, blocks: Sequence[Block]) -> bool:
         """Give one kind of blocks back, by one call; the rest has its turn later."""
         now = self._clock()
-        if now - self._gave_back < GIVE_BACK_EVERY:
+        # The plan counts what arrives: it goes back once it is here.
+        if now - self._gave_back < GIVE_BACK_EVERY or eni_id in self._arrivals:
             return False
         kind = _kind_of(blocks[0])
         alike = tuple(block for block in blocks if _kind_of(block) == kind)

@@ -326,6 +326,24 @@ def test_a_surplus_goes_back_but_not_more_than_twice_a_minute() -> None:
     assert len(one.cloud.all_enis[one.facts.primary.id].secondary) == 2
 
 
+def test_what_nobody_needs_any_more_goes_back_once_its_eni_is_here() -> None:
+    one = bench(WARM_IP_TARGET="2")
+    one.node.links = False
+    one.node.waiting = 12
+    one.settle()
+    late = one.has(1)
+    assert late is not None
+
+    one.node.waiting = 0
+    one.pass_time(20)
+    assert {call[0] for call in one.cloud.named("unassign")} == {one.facts.primary.id}
+
+    one.node.links = True
+    one.pass_time(90)
+    assert one.total == 2
+    assert one.has(1) is None
+
+
 def test_a_refused_unassign_puts_the_addresses_back() -> None:
     one = bench(WARM_IP_TARGET="2")
     one.settle()
