@@ -62,6 +62,12 @@ class Audit:
         ``shown`` is empty for an ENI that EC2 does not show at all.
         """
         here = self.ward.blocks(eni_id)
+        # What went in the meantime is in doubt no more.
+        self._since = {
+            place: since
+            for place, since in self._since.items()
+            if place[0] != eni_id or place[1] in here
+        }
         held = {q.block for q in self.ward.quarantined() if q.eni == eni_id}
         for block in here:
             place = (eni_id, block)

@@ -370,11 +370,12 @@ class CloudWorker(Thread):
 
     def _create(self, action: CreateEni) -> None:
         """Make an ENI and attach it, or leave none behind."""
-        kind: Kind = "prefix" if action.prefixes or action.prefixes6 else "address"
+        kind: Kind = "prefix" if action.prefixes else "address"
         self._list_subnets()
         subnet = self._subnets.choose(kind)
         if subnet is None:
-            return
+            msg = f"no subnet in which ENIs may be made has a free {kind} left"
+            raise SubnetFullError(msg)
         device = self._free_device()
         number = self._subnets.most(subnet, kind, action.prefixes or action.addresses)
         want = (
@@ -400,12 +401,12 @@ class CloudWorker(Thread):
                     eni.id, self._facts.instance_id, device, 0
                 )
                 self._ask().delete_on_termination(eni.id, attachment)
-            except EniplugError as error:
+            except EniplugError:
                 # Some device of which we do not know is there already.
                 self._recount_due = self._recount_due or attachment is None
                 with suppress(ThrottledError):
                     self._part_with(self._depart(eni.id, attachment))
-                raise error
+                raise
         log.info("ENI attached", eni=eni.id, device=device, subnet=subnet)
         made = _placed(eni, device, attachment)
         self._enis[eni.id] = made

@@ -312,8 +312,7 @@ class Ec2:
             "Ipv4PrefixCount": want.prefixes,
             "Ipv6PrefixCount": want.prefixes6,
         }
-        asked = bool(want.prefixes or want.prefixes6)
-        with _prefixes_asked(asked), _asking("CreateNetworkInterface"):
+        with _prefixes_asked(bool(want.prefixes)), _asking("CreateNetworkInterface"):
             answer = self._client.create_network_interface(
                 SubnetId=subnet,
                 Groups=list(groups),

@@ -91,7 +91,9 @@ class AgentHost:
             isinstance(one, AssignAddresses | AssignPrefixes | CreateEni)
             for one in actions
         )
-        idle = any(eni.free or eni.prefixes_of(6) for eni in view.enis)
+        # A /80 never runs out; beside IPv4 it is the IPv4 that counts.
+        six = not view.total and any(eni.prefixes_of(6) for eni in view.enis)
+        idle = six or any(eni.free for eni in view.enis)
         why = None if grows or idle else self._limit(view)
         if why is not None:
             self._state.blocked(why)
@@ -131,10 +133,10 @@ class AgentHost:
         """A secondary ENI's number, the same each time."""
         return self._state.mark_for(eni_id)
 
-    def adopt(self, eni: Eni, blocks: Sequence[Block], *, kept: bool = False) -> None:
-        """Set an ENI up, then let its blocks be handed out; ``kept``: for good."""
+    def adopt(self, eni: Eni, blocks: Sequence[Block]) -> None:
+        """Set an ENI up, then let its blocks be handed out."""
         self._scope.adopt(eni)
-        self._state.add_eni(eni, self._bounds.places, blocks, kept=kept)
+        self._state.add_eni(eni, self._bounds.places, blocks)
         log.info("ENI in service", eni=eni.id, link=eni.link, blocks=len(blocks))
 
     def supply(self, eni_id: str, blocks: Sequence[Block]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Final, Protocol, TypeVar
 
 import urllib3
@@ -88,22 +88,6 @@ class Metadata(Protocol):
 
     def subnet_cidr(self, mac: str) -> IPv4Network | None:
         """Return the CIDR of an ENI's subnet."""
-        ...
-
-    def ipv6s(self, mac: str) -> tuple[IPv6Address, ...]:
-        """Return an ENI's own IPv6 addresses; those of prefixes are not among them."""
-        ...
-
-    def subnet_id(self, mac: str) -> str:
-        """Return the id of an ENI's subnet."""
-        ...
-
-    def subnet_cidr6(self, mac: str) -> IPv6Network | None:
-        """Return the IPv6 CIDR of an ENI's subnet, None if it has none."""
-        ...
-
-    def vpc_id(self, mac: str) -> str:
-        """Return the id of an ENI's VPC."""
         ...
 
     def vpc_cidrs(self, mac: str) -> tuple[IPv4Network, ...]:
@@ -189,23 +173,6 @@ class Imds:
         """Return the CIDR of an ENI's subnet."""
         cidrs = self._each(_of(mac, "subnet-ipv4-cidr-block"), IPv4Network)
         return cidrs[0] if cidrs else None
-
-    def ipv6s(self, mac: str) -> tuple[IPv6Address, ...]:
-        """Return an ENI's own IPv6 addresses; those of prefixes are not among them."""
-        return self._each(_of(mac, "ipv6s"), IPv6Address)
-
-    def subnet_id(self, mac: str) -> str:
-        """Return the id of an ENI's subnet."""
-        return self._get(_of(mac, "subnet-id"))
-
-    def subnet_cidr6(self, mac: str) -> IPv6Network | None:
-        """Return the IPv6 CIDR of an ENI's subnet, None if it has none."""
-        cidrs = self._each(_of(mac, "subnet-ipv6-cidr-blocks"), IPv6Network)
-        return cidrs[0] if cidrs else None
-
-    def vpc_id(self, mac: str) -> str:
-        """Return the id of an ENI's VPC."""
-        return self._get(_of(mac, "vpc-id"))
 
     def vpc_cidrs(self, mac: str) -> tuple[IPv4Network, ...]:
         """Return the CIDRs of an ENI's VPC."""

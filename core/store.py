@@ -32,6 +32,9 @@ DISK: Final = frozenset(
 )
 """What SQLite says when the file system is at fault, and not the file."""
 
+PRIMARY: Final = 0xFF
+"""The bits of SQLite's result code that say what; the rest say where."""
+
 _SCHEMA: Final = """
 create table parts (
     id integer primary key, life text not null, container_id text not null,
@@ -74,7 +77,7 @@ class Store:
             self._db.close()
             if isinstance(error, ConfigError):
                 raise
-            if error.sqlite_errorcode in DISK:
+            if error.sqlite_errorcode & PRIMARY in DISK:
                 raise self._unwritable(error) from error
             msg = f"the store {path} cannot be read: {error}"
             remedy = "start the agent once with --rebuild"

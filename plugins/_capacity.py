@@ -1,4 +1,4 @@
-"""What both address plugins plan alike: which ENI grows first, which goes first."""
+"""What both address plugins plan alike: what is lacking, and which ENI is first."""
 
 from __future__ import annotations
 
@@ -9,6 +9,22 @@ from eniplug.hooks import CapacityView, DeleteEni, EniView
 
 SETTLED: Final = 60.0
 """Seconds after which a new ENI may be given back."""
+
+
+def shortage(view: CapacityView, warm: int) -> int:
+    """Addresses that are lacking when ``warm`` should be free."""
+    lacking = warm - view.free
+    if view.targets.counted:
+        lacking = max(lacking, view.targets.minimum_ip - view.total)
+    return max(lacking, 0)
+
+
+def surplus(view: CapacityView, warm: int) -> int:
+    """Addresses that could go while ``warm`` stay free, and the minimum is there."""
+    over = view.free - warm
+    if view.targets.counted:
+        over = min(over, view.total - view.targets.minimum_ip)
+    return max(over, 0)
 
 
 def fullest_first(view: CapacityView) -> list[EniView]:

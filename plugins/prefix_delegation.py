@@ -26,7 +26,13 @@ from eniplug.hooks import (
     Unassign,
     hookimpl,
 )
-from eniplug.plugins._capacity import emptiest_first, fullest_first, whole_enis
+from eniplug.plugins._capacity import (
+    emptiest_first,
+    fullest_first,
+    shortage,
+    surplus,
+    whole_enis,
+)
 
 SIZE: Final = 16
 """Addresses of a /28."""
@@ -69,7 +75,7 @@ def _one_wide_prefix(enis: tuple[EniView, ...]) -> Iterator[Action]:
 
 
 def _plan(view: CapacityView, *, wide6: bool) -> tuple[Action, ...]:
-    if _short(view) > 0:
+    if shortage(view, _warm(view)) > 0:
         return tuple(_grow(view, wide6=wide6))
     return tuple(_shrink(view))
 
@@ -85,14 +91,6 @@ def _warm(view: CapacityView) -> int:
     return view.targets.warm_prefix * SIZE or 1
 
 
-def _short(view: CapacityView) -> int:
-    """Addresses that are lacking."""
-    short = _warm(view) - view.free
-    if view.targets.counted:
-        short = max(short, view.targets.minimum_ip - view.total)
-    return max(short, 0)
-
-
 def _spare(view: CapacityView) -> int:
     """Addresses that could go without missing a target.
 
@@ -100,12 +98,11 @@ def _spare(view: CapacityView) -> int:
     says; what is free in those that are begun does not count (AWS's rule).
     """
     if view.targets.counted:
-        spare = view.free - view.targets.warm_ip
-        return max(min(spare, view.total - view.targets.minimum_ip), 0)
+        return surplus(view, _warm(view))
     whole = sum(one.unused for eni in view.enis for one in eni.prefixes_of(4))
     spare = SIZE * (whole - max(view.targets.warm_prefix, 1))
     singles = sum(len(eni.idle) for eni in view.enis)
-    return max(min(spare + singles, view.free - _warm(view)), 0)
+    return max(min(spare + singles, surplus(view, _warm(view))), 0)
 
 
 def _in_prefixes(addresses: int) -> int:
@@ -120,7 +117,7 @@ def _grow(view: CapacityView, *, wide6: bool) -> Iterator[Action]:
 
     Where there is no free prefix, single addresses.
     """
-    short, room = _short(view), view.max_pods - view.total
+    short, room = shortage(view, _warm(view)), view.max_pods - view.total
     for eni in fullest_first(view):
         if short <= 0 or room <= 0:
             return

@@ -25,7 +25,13 @@ from eniplug.hooks import (
     Unassign,
     hookimpl,
 )
-from eniplug.plugins._capacity import emptiest_first, fullest_first, whole_enis
+from eniplug.plugins._capacity import (
+    emptiest_first,
+    fullest_first,
+    shortage,
+    surplus,
+    whole_enis,
+)
 
 
 @frozen(eq=False, kw_only=True)
@@ -40,7 +46,7 @@ class SecondaryIp:
     @hookimpl
     def plan_capacity(self, view: CapacityView) -> tuple[Action, ...]:
         """Fetch what the targets lack, or give back what they do not need."""
-        if _short(view) > 0:
+        if shortage(view, _warm(view)) > 0:
             return tuple(_grow(view))
         return tuple(_shrink(view))
 
@@ -53,28 +59,12 @@ def _warm(view: CapacityView) -> int:
     return view.targets.warm_eni * view.eni_slots or 1
 
 
-def _short(view: CapacityView) -> int:
-    """Addresses that are lacking."""
-    short = _warm(view) - view.free
-    if view.targets.counted:
-        short = max(short, view.targets.minimum_ip - view.total)
-    return max(short, 0)
-
-
-def _spare(view: CapacityView) -> int:
-    """Addresses that could go without missing a target."""
-    spare = view.free - _warm(view)
-    if view.targets.counted:
-        spare = min(spare, view.total - view.targets.minimum_ip)
-    return max(spare, 0)
-
-
 def _grow(view: CapacityView) -> Iterator[Action]:
     """Fill ENIs that are there, the fullest first, then ask for more ENIs.
 
     Counted targets fetch what is short; whole-ENI targets fill each ENI they touch.
     """
-    short, room = _short(view), view.max_pods - view.total
+    short, room = shortage(view, _warm(view)), view.max_pods - view.total
     for eni in fullest_first(view):
         if short <= 0 or room <= 0:
             return
@@ -95,7 +85,7 @@ def _grow(view: CapacityView) -> Iterator[Action]:
 
 def _shrink(view: CapacityView) -> Iterator[Action]:
     """Give back prefixes of an earlier mode, then whole ENIs, then single addresses."""
-    spare = _spare(view)
+    spare = surplus(view, _warm(view))
     for eni in emptiest_first(view):
         for one in eni.prefixes_of(4):
             if one.unused and one.idle <= spare:

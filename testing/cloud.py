@@ -9,7 +9,7 @@ holds it and the adapter to one suite.  `MemoryMetadata` is its
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from itertools import count as counting
 from typing import Any
 
@@ -484,26 +484,6 @@ class MemoryMetadata:
         """Return the CIDR of an ENI's subnet."""
         eni = self._eni(mac)
         return eni.subnet_cidr if eni else None
-
-    def ipv6s(self, mac: str) -> tuple[IPv6Address, ...]:
-        """Return an ENI's own IPv6 addresses."""
-        eni = self._eni(mac)
-        return eni.addresses6 if eni else ()
-
-    def subnet_id(self, mac: str) -> str:
-        """Return the id of an ENI's subnet, or ""."""
-        eni = self._eni(mac)
-        return eni.subnet if eni else ""
-
-    def subnet_cidr6(self, mac: str) -> IPv6Network | None:
-        """Return the IPv6 CIDR of an ENI's subnet."""
-        eni = self._eni(mac)
-        return eni.subnet_cidr6 if eni else None
-
-    def vpc_id(self, mac: str) -> str:
-        """Return the id of the VPC, or ""."""
-        eni = self._eni(mac)
-        return eni.vpc if eni else ""
 
     def vpc_cidrs(self, mac: str) -> tuple[IPv4Network, ...]:
         """Return the VPC's CIDRs."""

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
-from attrs import evolve, frozen
+from attrs import frozen
 
-from eniplug.core import imds_only
 from eniplug.core.ec2 import CLUSTER_TAG, INSTANCE_TAG, Cloud, EniFacts, Limits
 from eniplug.core.ec2_boto import Ec2
 from eniplug.core.imds import ENDPOINT_VARIABLE, Imds, Metadata
@@ -503,39 +502,3 @@ def test_an_eni_has_only_so_many_ipv6_addresses(world: World) -> None:
 
     with pytest.raises(EniLimitError):
         world.cloud.assign_prefixes(world.primary.id, 1, 6)
-
-
-# -- the metadata service in EC2's place -----------------------------------------------
-
-
-def test_the_metadata_service_tells_what_ec2_tells_of_enis(world: World) -> None:
-    second = world.attached()
-    world.cloud.assign(world.primary.id, 1)
-    world.cloud.assign_prefixes(world.primary.id, 1, 4)
-    world.cloud.assign_prefixes(second.id, 2, 6)
-
-    told = imds_only.enis(world.metadata)
-
-    def shared(eni: EniFacts) -> EniFacts:
-        """What both tell, in an order that is not EC2's."""
-        return evolve(
-            eni,
-            prefixes6=tuple(sorted(eni.prefixes6)),
-            attachment_id=None,
-            on_termination=False,
-            tags={},
-            description="",
-        )
-
-    assert told == tuple(shared(eni) for eni in world.cloud.enis(world.instance))
-
-
-def test_the_metadata_service_tells_nothing_of_what_is_not_attached(
-    world: World,
-) -> None:
-    mac = world.create().mac
-
-    assert imds_only.eni(world.metadata, mac) is None
-    assert world.metadata.vpc_id(mac) == world.metadata.subnet_id(mac) == ""
-    assert world.metadata.subnet_cidr6(mac) is None
-    assert world.metadata.ipv6s(mac) == ()

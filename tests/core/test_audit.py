@@ -110,3 +110,14 @@ def test_what_nobody_uses_is_forgotten_in_the_end(
 
     assert pool.blocks(ENI.id) == {ONE, TWO}
     assert audit.again_in is None
+
+
+def test_what_goes_while_it_is_in_doubt_is_asked_for_no_more(
+    pool: AddressPool, audit: Audit
+) -> None:
+    audit.compare(ENI.id, {ONE, TWO}, 0)
+    pool.withdraw(ENI.id, [PREFIX])
+
+    audit.compare(ENI.id, {ONE, TWO}, APART)
+
+    assert audit.again_in is None

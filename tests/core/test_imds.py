@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from threading import Thread
 
 import pytest
@@ -128,20 +128,14 @@ def test_an_eni_is_told_by_its_mac(imds: Imds) -> None:
         IPv4Network("100.64.0.0/16"),
     )
     assert imds.security_groups(MAC) == ("sg-1", "sg-2")
-    assert imds.subnet_id(MAC) == "subnet-1"
-    assert imds.vpc_id(MAC) == "vpc-1"
 
 
-def test_an_enis_ipv6_and_prefixes_are_told(service: Service, imds: Imds) -> None:
+def test_all_that_an_eni_has_for_pods_is_told(service: Service, imds: Imds) -> None:
     service.keys |= {
-        f"{MACS}/{MAC}/ipv6s": "2001:db8::5",
         f"{MACS}/{MAC}/ipv4-prefix": "10.0.0.16/28\n10.0.0.32/28",
         f"{MACS}/{MAC}/ipv6-prefix": "2001:db8:0:0:1::/80",
-        f"{MACS}/{MAC}/subnet-ipv6-cidr-blocks": "2001:db8::/64",
     }
 
-    assert imds.ipv6s(MAC) == (IPv6Address("2001:db8::5"),)
-    assert imds.subnet_cidr6(MAC) == IPv6Network("2001:db8::/64")
     assert imds.blocks(MAC) == {
         IPv4Address("10.0.0.9"),
         IPv4Network("10.0.0.16/28"),
@@ -160,10 +154,7 @@ def test_what_is_not_there_is_empty(imds: Imds) -> None:
     assert imds.subnet_cidr(other) is None
     assert imds.vpc_cidrs(other) == ()
     assert imds.security_groups(other) == ()
-    assert imds.ipv6s(other) == ()
     assert imds.blocks(other) == frozenset()
-    assert imds.subnet_cidr6(other) is None
-    assert imds.subnet_id(other) == imds.vpc_id(other) == ""
 
 
 def test_an_instance_without_an_id_is_an_error(service: Service, imds: Imds) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 from attrs import evolve
@@ -118,6 +118,25 @@ def test_a_fragmented_subnet_gives_single_addresses_and_later_prefixes() -> None
     one.pass_time(5)
 
     assert one.node.pool.take(prefer="prefix").prefix is not None
+
+
+def test_a_dual_stack_node_without_a_prefix_gets_enis_of_single_addresses() -> None:
+    space = MemorySubnet(
+        cidr=IPv4Network("10.0.0.0/24"),
+        cidr6=IPv6Network("2001:db8::/64"),
+        fragmented=True,
+    )
+    one = bench(cloud=on(evolve(C5_LARGE, ipv6_per_eni=10), space))
+    one.node.planner = PrefixDelegation(family="dual-stack")
+    one.node.waiting = 12
+
+    one.pass_time(5)
+
+    second = one.has(1)
+    assert second is not None
+    assert second.secondary
+    assert len(second.prefixes6) == 1
+    assert one.node.pool.counts(4).total >= 12
 
 
 def test_a_type_that_takes_no_prefixes_has_single_addresses() -> None:
