@@ -93,6 +93,10 @@ GATHER: Final = 0.02
 
 GATHER_MOST: Final = 0.1
 
+LET_PASS: Final = 0.005
+"""Seconds for which whoever woke the worker goes on first: an ADD is done by then, and
+need not share the interpreter with a plan for the next one."""
+
 
 class Host(Receiver, Ward, Protocol):
     """What the worker needs of the agent; safe to call from the worker's thread."""
@@ -216,7 +220,8 @@ class CloudWorker(Thread):
                 log.exception("the cloud worker's step failed")
                 self._pace.failed()
                 pause = self._pace.wait()
-            self._waker.wait(pause)
+            if self._waker.wait(pause):
+                self._ending.wait(LET_PASS)
 
     def step(self) -> float:
         """Do what is due, with one action of EC2 at most.
