@@ -14,7 +14,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import traceback
 from contextlib import suppress
 from types import FrameType
@@ -40,6 +39,11 @@ class _Interrupts:
         self.over = False
         self._begun = False
         self._kept = False
+        # The kernel may hand a signal to any thread, and Python handles it in the main
+        # one, which would sleep on: so each signal also writes a byte that wakes it.
+        self._woken, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._caught)
 
@@ -48,6 +52,11 @@ class _Interrupts:
         self._begun = True
         if self._kept:
             self._interrupt()
+
+    def wait(self) -> None:
+        """Sleep until a signal comes; then its KeyboardInterrupt is raised here."""
+        while True:
+            os.read(self._woken, 1)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
         if self._begun:
@@ -81,7 +90,7 @@ def run(plan: Plan) -> None:
         server = Server(names, lab.commands())
         _say(ready=lab.status())
         _log_to(names, sys.stdout.fileno())
-        threading.Event().wait()
+        interrupts.wait()
     except (KeyboardInterrupt, BrokenPipeError):
         pass
     finally:

@@ -125,6 +125,18 @@ def test_two_labs_are_up_side_by_side() -> None:
     assert traces(Names(f"{MINE}-super-two")) == NOTHING
 
 
+def test_a_signal_that_another_thread_receives_ends_the_lab_all_the_same() -> None:
+    pid = launch.up(plan(nodes=1), silent)["pid"]
+    other = next(t for t in os.listdir(f"/proc/{pid}/task") if int(t) != pid)
+    fd = os.pidfd_open(pid)
+
+    os.kill(int(other), signal.SIGTERM)  # Linux hands it to that thread if it can
+
+    assert select.select([fd], [], [], 20)[0]
+    os.close(fd)
+    assert traces() == NOTHING
+
+
 def kill(pid: int) -> None:
     fd = os.pidfd_open(pid)
     signal.pidfd_send_signal(fd, signal.SIGKILL)
