@@ -176,6 +176,7 @@ class CloudWorker(Thread):
         self._departures: dict[str, Departure] = {}
         self._given_back: dict[Block, float] = {}
         self._doubts: list[str] = []
+        self._untagged: list[str] = []
         self._recount_due = not facts.fresh
         self._asked = self._looked = clock()
         self._swept = float("-inf")
@@ -272,6 +273,9 @@ class CloudWorker(Thread):
         self._host.remember(self._facts.managed)
         if not self._facts.fresh:
             return
+        self._untagged = [
+            eni.id for eni in self._facts.managed if self._lacks_tags(eni)
+        ]
         for eni in self._facts.managed:
             let_in = self._audit.compare(eni.id, eni.blocks, self._clock())
             self._arrivals.expect(eni, let_in, new=eni.id not in adopted)
@@ -398,7 +402,7 @@ class CloudWorker(Thread):
                 want,
                 token=token,
                 description=DESCRIPTION + self._facts.instance_id,
-                tags=self._tags(),
+                tags=self._tags() | {CREATED_TAG: self._today().strftime(STAMP)},
             )
             attachment = None
             try:
@@ -522,6 +526,9 @@ class CloudWorker(Thread):
         if due:
             self._part_with(min(due, key=lambda one: one.due))
             return True
+        if self._untagged:
+            self._tag()
+            return True
         if now - self._swept >= SWEEP_EVERY:
             self._swept = now
             self._sweep()
@@ -574,6 +581,15 @@ class CloudWorker(Thread):
             return
         del self._departures[leaving.eni_id]
         log.info("ENI deleted", eni=leaving.eni_id)
+
+    def _tag(self) -> None:
+        """Put our tags on ENIs that somebody else made, as AWS's program does."""
+        enis = [eni for eni in self._untagged if eni in self._enis]
+        self._untagged = []
+        try:
+            self._ask().tag(enis, self._tags())
+        except DeniedError as error:
+            log.warning("ENIs cannot be tagged", error=error.message)
 
     def _sweep(self) -> None:
         """Find ENIs that hang on nothing: of this instance, and of dead ones."""
@@ -637,6 +653,7 @@ class CloudWorker(Thread):
         elif is_managed(eni, self._facts.instance_id, untagged):
             log.info("ENI found", eni=eni.id)
             self._enis[eni.id] = eni
+            self._untagged += [eni.id] if self._lacks_tags(eni) else []
             self._arrivals.expect(eni, eni.blocks, new=True)
         else:
             self._aside[eni.id] = eni
@@ -683,11 +700,12 @@ class CloudWorker(Thread):
         """Tell whether an ENI of ours would outlive its instance."""
         return self._is_ours(eni) and not eni.on_termination
 
+    def _lacks_tags(self, eni: EniFacts) -> bool:
+        return not self._tags().items() <= eni.tags.items()
+
     def _tags(self) -> dict[str, str]:
-        tags = {
-            INSTANCE_TAG: self._facts.instance_id,
-            CREATED_TAG: self._today().strftime(STAMP),
-        }
+        """What marks an ENI as this node's, and its cluster's."""
+        tags = {INSTANCE_TAG: self._facts.instance_id}
         if self._settings.cluster_name:
             tags[CLUSTER_TAG] = self._settings.cluster_name
             tags[OWNER_TAG] = "amazon-vpc-cni"

@@ -1,7 +1,8 @@
 """What EC2 has begun and the node does not see finished: arrivals and departures.
 
-They are looked at again by a timer, 50 ms after the call and then twice as late each
-time up to 2 s, so that nothing else ever waits for them.
+They are looked at again by a timer, 50 ms after the call (a departure: 1 s, since each
+look is a call) and then twice as late each time up to 2 s, so that nothing else ever
+waits for them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from eniplug.core.ec2 import EniFacts
 from eniplug.hooks.capacity import Block, CapacityView, EniView, PrefixView
 
 FIRST_LOOK: Final = 0.05
+
+FIRST_DELETE: Final = 1.0
+"""Seconds that EC2 is given to detach an ENI before it is asked to delete it."""
+
 LATEST_LOOK: Final = 2.0
 
 
@@ -51,6 +56,7 @@ class Departure(_Timer):
 
     eni_id: str
     attachment: str | None
+    pause: float = FIRST_DELETE
     device: int | None = None
     detached: bool = False
 

@@ -3,7 +3,8 @@
 A prefix takes one place of an ENI and serves sixteen pods, by one call.  The node keeps
 prefixes ready by the targets that AWS documents (WARM_PREFIX_TARGET, or WARM_IP_TARGET
 and MINIMUM_IP_TARGET in whole prefixes).  Where a subnet has no free /28 left, single
-addresses serve instead; as soon as there are prefixes again, those drain and go.
+addresses serve instead; as soon as there are prefixes again, those drain and go, one by
+one if a full node needs their places.
 """
 
 from __future__ import annotations
@@ -143,6 +144,20 @@ def _grow(view: CapacityView, *, wide6: bool) -> Iterator[Action]:
             yield CreateEni(prefixes=count, prefixes6=int(wide6))
             number = count * SIZE
         short, room = short - number, room - number
+    if short > 0 and room > 0:
+        yield from _make_way(view)
+
+
+def _make_way(view: CapacityView) -> Iterator[Action]:
+    """Where all places are taken, put a prefix in that of a single address.
+
+    One at a time: if the subnet proves to have no prefix, one address is lost to it.
+    """
+    for eni in fullest_first(view):
+        if eni.idle and not eni.slots and not eni.lacks:
+            yield Unassign(eni=eni.id, blocks=eni.idle[-1:])
+            yield AssignPrefixes(eni=eni.id, count=1)
+            return
 
 
 # -- giving back -----------------------------------------------------------------------

@@ -18,6 +18,9 @@ from eniplug.testing.cloud import MemoryCloud
 from eniplug.testing.subnet import MemorySubnet
 from kit.benches import C5_LARGE, Bench, bench
 
+HOUSEKEEPING = {"leaked", "tag"}
+"""Once after the start, when there is nothing else to do."""
+
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 OLD = (NOW - timedelta(minutes=10)).strftime(STAMP)
 C5_4XLARGE = Limits(max_enis=8, ipv4_per_eni=30, ipv6_per_eni=30)
@@ -72,7 +75,7 @@ def test_a_burst_on_a_cold_node_takes_the_fewest_calls(
 
     one.pass_time(3)
 
-    calls = [call for call in one.cloud.calls if call[0] != "leaked"]
+    calls = [call for call in one.cloud.calls if call[0] not in HOUSEKEEPING]
     assert one.total == 51
     assert len(calls) == most
 
@@ -86,7 +89,7 @@ def test_a_burst_on_a_cold_node_with_prefixes_is_one_call() -> None:
 
     one.pass_time(3)
 
-    assert [call for call in one.cloud.calls if call[0] != "leaked"] == [
+    assert [call for call in one.cloud.calls if call[0] not in HOUSEKEEPING] == [
         ("assign_prefixes", one.facts.primary.id, 5, 4)
     ]
 
@@ -244,3 +247,30 @@ def test_an_eni_of_ours_is_tied_to_its_instance_if_it_was_not() -> None:
     one.pass_time(200)
 
     assert eni.id in cloud.on_termination
+
+
+def test_enis_that_lack_our_tags_get_them_once_and_by_one_call() -> None:
+    cloud = on()
+    theirs = made(cloud, "by hand", {"team": "a"})
+    cloud.attach(theirs.id, cloud.instance_id, 1, 0)
+    settings = {"CLUSTER_NAME": "blue", "ADDITIONAL_ENI_TAGS": '{"cost": "b"}'}
+    one = bench(cloud=cloud, WARM_ENI_TARGET="2", **settings)
+
+    one.pass_time(300)
+
+    primary = one.facts.primary.id
+    ((enis, _),) = cloud.named("tag")
+    assert enis == (primary, theirs.id)
+    want = {INSTANCE_TAG: cloud.instance_id, CLUSTER_TAG: "blue", "cost": "b"}
+    assert want.items() <= cloud.all_enis[primary].tags.items()
+    assert cloud.all_enis[theirs.id].tags["team"] == "a"
+
+
+def test_a_node_that_may_not_tag_serves_all_the_same() -> None:
+    one = bench(cloud=on())
+    one.cloud.fail("tag", DeniedError("not allowed: ec2:CreateTags"))
+
+    one.pass_time(60)
+
+    assert one.total == 9
+    assert one.worker.trouble is None

@@ -246,6 +246,37 @@ def test_single_addresses_of_an_earlier_mode_drain() -> None:
     assert fleet.pool.counts().total == 16 * fleet.prefixes
 
 
+def test_a_node_full_of_single_addresses_makes_way_for_prefixes() -> None:
+    fleet = Fleet(
+        planner=SecondaryIp(),
+        slots=5,
+        max_enis=2,
+        prefer="address",
+        targets=Targets(warm_ip=4),
+    )
+    fleet.run(6)
+    assert fleet.pool.counts().total == 10
+    fleet.planner, fleet.prefer = PrefixDelegation(), "prefix"
+    fleet.targets = Targets(warm_ip=6)
+
+    fleet.settle()
+    assert fleet.prefixes == 1
+    fleet.run(40)
+
+    assert fleet.prefixes == 3
+    assert fleet.free >= 6
+
+
+def test_no_address_is_given_up_for_a_prefix_that_the_subnet_lacks() -> None:
+    fleet = Fleet(planner=SecondaryIp(), slots=3, max_enis=1, prefer="address")
+    fleet.run(1)
+    fleet.planner, fleet.lacks = PrefixDelegation(), NO_PREFIX
+
+    fleet.settle()
+
+    assert fleet.pool.counts().total == 3
+
+
 def test_prefixes_of_an_earlier_mode_drain_as_far_as_the_target_allows() -> None:
     fleet = Fleet(planner=PrefixDelegation(), slots=9, max_enis=3)
     fleet.run(4)
