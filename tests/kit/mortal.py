@@ -1,0 +1,52 @@
+"""An agent that is killed (SIGKILL) when it comes to a chosen point of its work.
+
+    python mortal.py FILE [OPTION...]
+
+FILE holds ``KIND NUMBER``: the agent dies when it comes to the NUMBER-th point of that
+KIND, counted from its start; an empty file lets it live.  OPTIONs are those of
+``eniplug agent``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from eniplug.core import ec2_boto
+from eniplug.core.cli import main
+from eniplug.core.kernel.netlink import Socket
+from eniplug.core.store import Store
+
+POINTS: Final[dict[str, Callable[..., Any]]] = {
+    # A context manager is come to twice: before what is done in it, and after.
+    "store": Store._commit.__wrapped__,  # type: ignore[attr-defined]
+    "EC2": getattr(ec2_boto, "_asking").__wrapped__,  # noqa: B009
+    "netlink": Socket.send,
+}
+
+
+def die_at(kind: str, number: int) -> None:
+    """Let this process be killed at a point, whichever thread comes to it."""
+    code, passed = POINTS[kind].__code__, count(1)
+
+    def profile(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code is code and next(passed) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.setprofile(profile)
+    sys.setprofile(profile)
+
+
+if __name__ == "__main__":
+    said = Path(sys.argv[1]).read_text().split()
+    if said:
+        die_at(said[0], int(said[1]))
+    sys.argv[1:2] = ["agent"]
+    main()
