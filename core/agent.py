@@ -32,6 +32,7 @@ from eniplug.core.discover import Facts, discover, eni_of
 from eniplug.core.ec2_boto import Ec2
 from eniplug.core.host import AgentHost, Bounds
 from eniplug.core.imds import Imds
+from eniplug.core.imds_only import ImdsOnly
 from eniplug.core.install import install_conflist
 from eniplug.core.kernel import Kernel
 from eniplug.core.kernel.reaper import Reaper
@@ -113,10 +114,10 @@ class Agent:
         """Start, serve until `stop`, and stop."""
         began = time.monotonic()
         store, new = self._open_store()
-        metadata = Imds()
+        metadata, alone = Imds(), self._settings.enable_imds_only_mode
         facts, cloud = discover(
             metadata,
-            Ec2,
+            lambda region: ImdsOnly(metadata) if alone else Ec2(region),
             manage_untagged=self._settings.manage_untagged_eni,
             stop=self._stop,
             recorded=recall(store),

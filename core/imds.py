@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, Protocol, TypeVar
 
 import urllib3
 
+from eniplug.core.ec2 import EniFacts
 from eniplug.hooks.capacity import Block
 from eniplug.hooks.errors import CloudError
 
@@ -70,12 +71,12 @@ class Metadata(Protocol):
         """Return an ENI's id; empty if the service does not know it."""
         ...
 
-    def device_number(self, mac: str) -> int | None:
-        """Return an ENI's device index, None if the service does not know it."""
-        ...
+    def eni(self, mac: str) -> EniFacts | None:
+        """Return an ENI as the service shows it: without tags, type and attachment.
 
-    def network_card(self, mac: str) -> int:
-        """Return the index of an ENI's network card; 0 is not told."""
+        None if the service does not know it, or if it is without an address of IPv4
+        (EFA-only).
+        """
         ...
 
     def local_ipv4s(self, mac: str) -> tuple[IPv4Address, ...]:
@@ -84,10 +85,6 @@ class Metadata(Protocol):
 
     def blocks(self, mac: str) -> frozenset[Block]:
         """Return all that an ENI has for pods: secondary addresses and prefixes."""
-        ...
-
-    def subnet_cidr(self, mac: str) -> IPv4Network | None:
-        """Return the CIDR of an ENI's subnet."""
         ...
 
     def vpc_cidrs(self, mac: str) -> tuple[IPv4Network, ...]:
@@ -151,13 +148,33 @@ class Imds:
         """Return an ENI's id; empty if the service does not know it."""
         return self._get(_of(mac, "interface-id"))
 
-    def device_number(self, mac: str) -> int | None:
-        """Return an ENI's device index, None if the service does not know it."""
-        return self._number(_of(mac, "device-number"))
-
-    def network_card(self, mac: str) -> int:
-        """Return the index of an ENI's network card; 0 is not told."""
-        return self._number(_of(mac, "network-card")) or 0
+    def eni(self, mac: str) -> EniFacts | None:
+        """Return an ENI as the service shows it: without tags, type and attachment."""
+        device = self._number(_of(mac, "device-number"))
+        if device is None:
+            return None
+        addresses = self.local_ipv4s(mac)
+        cidrs = self._each(_of(mac, "subnet-ipv4-cidr-block"), IPv4Network)
+        cidrs6 = self._each(_of(mac, "subnet-ipv6-cidr-blocks"), IPv6Network)
+        if not addresses or not cidrs:
+            return None
+        return EniFacts(
+            id=self.interface_id(mac),
+            mac=mac,
+            subnet=self._get(_of(mac, "subnet-id")),
+            subnet_cidr=cidrs[0],
+            address=addresses[0],
+            vpc=self._get(_of(mac, "vpc-id")),
+            secondary=addresses[1:],
+            prefixes=self._each(_of(mac, "ipv4-prefix"), IPv4Network),
+            subnet_cidr6=next(iter(cidrs6), None),
+            addresses6=self._each(_of(mac, "ipv6s"), IPv6Address),
+            prefixes6=self._each(_of(mac, "ipv6-prefix"), IPv6Network),
+            device=device,
+            card=self._number(_of(mac, "network-card")) or 0,
+            status="in-use",
+            groups=self.security_groups(mac),
+        )
 
     def local_ipv4s(self, mac: str) -> tuple[IPv4Address, ...]:
         """Return an ENI's addresses, its own first."""
@@ -168,11 +185,6 @@ class Imds:
         prefixes = self._each(_of(mac, "ipv4-prefix"), IPv4Network)
         prefixes6 = self._each(_of(mac, "ipv6-prefix"), IPv6Network)
         return frozenset((*self.local_ipv4s(mac)[1:], *prefixes, *prefixes6))
-
-    def subnet_cidr(self, mac: str) -> IPv4Network | None:
-        """Return the CIDR of an ENI's subnet."""
-        cidrs = self._each(_of(mac, "subnet-ipv4-cidr-block"), IPv4Network)
-        return cidrs[0] if cidrs else None
 
     def vpc_cidrs(self, mac: str) -> tuple[IPv4Network, ...]:
         """Return the CIDRs of an ENI's VPC."""

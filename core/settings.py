@@ -25,7 +25,7 @@ from typing import (
     get_args,
 )
 
-from attrs import field, fields, frozen
+from attrs import evolve, field, fields, frozen
 
 from eniplug.hooks.capacity import Targets
 from eniplug.hooks.errors import ConfigError
@@ -203,6 +203,9 @@ class Settings:
     )
     """Whether EC2 is asked for nothing, and gets nothing back."""
 
+    enable_imds_only_mode: bool = _setting("ENABLE_IMDS_ONLY_MODE", _BOOLEAN, False)
+    """Whether EC2 is never asked: IMDS says what there is.  Implies the two above."""
+
     max_eni: int | None = _setting(
         "MAX_ENI", _Form("an integer (below 1: no cap)", _cap), None
     )
@@ -313,6 +316,12 @@ class Settings:
                 f" AWS_VPC_ENI_MTU, which is {settings.eni_mtu}"
             )
             raise ConfigError(msg)
+        if settings.enable_imds_only_mode:
+            return evolve(
+                settings,
+                disable_leaked_eni_cleanup=True,
+                disable_network_resource_provisioning=True,
+            )
         return settings
 
     @property

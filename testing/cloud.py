@@ -459,15 +459,19 @@ class MemoryMetadata:
         eni = self._eni(mac)
         return eni.id if eni else ""
 
-    def device_number(self, mac: str) -> int | None:
-        """Return an ENI's device index, or None."""
+    def eni(self, mac: str) -> EniFacts | None:
+        """Return an ENI without what the service does not tell."""
         eni = self._eni(mac)
-        return eni.device if eni else None
-
-    def network_card(self, mac: str) -> int:
-        """Return an ENI's card."""
-        eni = self._eni(mac)
-        return eni.card if eni else 0
+        return eni and evolve(
+            eni,
+            secondary=self.local_ipv4s(mac)[1:],
+            attachment_id=None,
+            on_termination=False,
+            status="in-use",
+            kind="interface",
+            tags={},
+            description="",
+        )
 
     def local_ipv4s(self, mac: str) -> tuple[IPv4Address, ...]:
         """Return an ENI's addresses, its own first."""
@@ -479,11 +483,6 @@ class MemoryMetadata:
         """Return all that an ENI has for pods."""
         eni = self._eni(mac)
         return frozenset(eni.blocks) - self.hidden if eni else frozenset()
-
-    def subnet_cidr(self, mac: str) -> IPv4Network | None:
-        """Return the CIDR of an ENI's subnet."""
-        eni = self._eni(mac)
-        return eni.subnet_cidr if eni else None
 
     def vpc_cidrs(self, mac: str) -> tuple[IPv4Network, ...]:
         """Return the VPC's CIDRs."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 
 from eniplug.core.ec2 import CLUSTER_TAG, INSTANCE_TAG, Cloud, EniFacts, Limits
 from eniplug.core.ec2_boto import Ec2
@@ -258,10 +258,15 @@ def test_the_metadata_service_tells_of_the_node_and_of_each_eni(world: World) ->
     assert metadata.mac() == eni.mac
     assert metadata.macs() == (eni.mac,)
     assert metadata.interface_id(eni.mac) == eni.id
-    assert metadata.device_number(eni.mac) == 0
-    assert metadata.network_card(eni.mac) == 0
     assert metadata.local_ipv4s(eni.mac) == (eni.address, *eni.secondary)
-    assert metadata.subnet_cidr(eni.mac) == world.cidr
+    assert metadata.eni(eni.mac) == evolve(
+        world.primary,
+        attachment_id=None,
+        on_termination=False,
+        kind="interface",
+        tags={},
+        description="",
+    )
     assert metadata.vpc_cidrs(eni.mac) == (IPv4Network("10.0.0.0/16"),)
     assert metadata.security_groups(eni.mac) == world.groups
 
@@ -271,9 +276,8 @@ def test_the_metadata_service_does_not_know_what_is_not_attached(world: World) -
 
     assert metadata.macs() == (world.primary.mac,)
     assert metadata.interface_id(eni.mac) == ""
-    assert metadata.device_number(eni.mac) is None
+    assert metadata.eni(eni.mac) is None
     assert metadata.local_ipv4s(eni.mac) == ()
-    assert metadata.subnet_cidr(eni.mac) is None
     assert metadata.security_groups(eni.mac) == ()
 
 
@@ -463,7 +467,9 @@ def test_an_eni_of_another_subnet_serves_the_instance(world: World, more: str) -
     assert second.subnet == other.id
     assert second.subnet_cidr == IPv4Network(more)
     assert all(one in second.subnet_cidr for one in (second.address, *second.secondary))
-    assert world.metadata.subnet_cidr(second.mac) == IPv4Network(more)
+    shown = world.metadata.eni(second.mac)
+    assert shown is not None
+    assert shown.subnet_cidr == IPv4Network(more)
 
 
 def test_tags_are_put_on_an_eni(world: World) -> None:

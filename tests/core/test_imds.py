@@ -119,10 +119,7 @@ def test_the_instance_tells_who_it_is(imds: Imds) -> None:
 def test_an_eni_is_told_by_its_mac(imds: Imds) -> None:
     assert imds.macs() == (MAC, "02:aa:bb:cc:dd:ef")
     assert imds.interface_id(MAC) == "eni-1"
-    assert imds.device_number(MAC) == 2
-    assert imds.network_card(MAC) == 1
     assert imds.local_ipv4s(MAC) == (IPv4Address("10.0.0.5"), IPv4Address("10.0.0.9"))
-    assert imds.subnet_cidr(MAC) == IPv4Network("10.0.0.0/24")
     assert imds.vpc_cidrs(MAC) == (
         IPv4Network("10.0.0.0/16"),
         IPv4Network("100.64.0.0/16"),
@@ -144,14 +141,29 @@ def test_all_that_an_eni_has_for_pods_is_told(service: Service, imds: Imds) -> N
     }
 
 
+def test_an_eni_is_told_whole(imds: Imds) -> None:
+    eni = imds.eni(MAC)
+
+    assert eni is not None
+    assert (eni.id, eni.card, eni.device) == ("eni-1", 1, 2)
+    assert eni.subnet_cidr == IPv4Network("10.0.0.0/24")
+    assert eni.address == IPv4Address("10.0.0.5")
+    assert eni.secondary == (IPv4Address("10.0.0.9"),)
+    assert eni.groups == ("sg-1", "sg-2")
+
+
+def test_an_eni_without_an_address_serves_nobody(service: Service, imds: Imds) -> None:
+    del service.keys[f"{MACS}/{MAC}/local-ipv4s"]
+
+    assert imds.eni(MAC) is None
+
+
 def test_what_is_not_there_is_empty(imds: Imds) -> None:
     other = "02:00:00:00:00:01"
 
     assert imds.interface_id(other) == ""
-    assert imds.device_number(other) is None
-    assert imds.network_card(other) == 0
+    assert imds.eni(other) is None
     assert imds.local_ipv4s(other) == ()
-    assert imds.subnet_cidr(other) is None
     assert imds.vpc_cidrs(other) == ()
     assert imds.security_groups(other) == ()
     assert imds.blocks(other) == frozenset()

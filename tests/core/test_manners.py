@@ -253,8 +253,12 @@ def test_enis_that_lack_our_tags_get_them_once_and_by_one_call() -> None:
     cloud = on()
     theirs = made(cloud, "by hand", {"team": "a"})
     cloud.attach(theirs.id, cloud.instance_id, 1, 0)
-    settings = {"CLUSTER_NAME": "blue", "ADDITIONAL_ENI_TAGS": '{"cost": "b"}'}
-    one = bench(cloud=cloud, WARM_ENI_TARGET="2", **settings)
+    one = bench(
+        cloud=cloud,
+        WARM_ENI_TARGET="2",
+        CLUSTER_NAME="blue",
+        ADDITIONAL_ENI_TAGS='{"cost": "b"}',
+    )
 
     one.pass_time(300)
 
