@@ -9,12 +9,13 @@ from __future__ import annotations
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address
 from socketserver import BaseRequestHandler, TCPServer, ThreadingMixIn, UDPServer
 
 from eniplug.lab import netns, tools
 from eniplug.lab.fabric import Fabric, six
 from eniplug.lab.names import Names
+from eniplug.lab.probes import unmapped
 
 ADDRESS = IPv4Address("203.0.113.10")
 ADDRESS6 = "2001:db8:ffff::10"
@@ -59,7 +60,7 @@ class _Mirror(BaseHTTPRequestHandler):
     wbufsize = -1  # headers and body in one segment: no 40 ms of delayed ACK
 
     def do_GET(self) -> None:
-        body = f"{_seen(self.client_address[0])}\n".encode()
+        body = f"{unmapped(self.client_address[0])}\n".encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))
@@ -68,12 +69,6 @@ class _Mirror(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Stay silent: the log is the supervisor's."""
-
-
-def _seen(address: str) -> str:
-    """Return a mapped address (RFC 4291, 2.5.5.2) as the IPv4 address it is."""
-    parsed = ip_address(address)
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 class Internet:

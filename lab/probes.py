@@ -12,39 +12,72 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TypeAlias
+
+from attrs import frozen
+
+from eniplug.lab.fabric import six
+
+Address: TypeAlias = IPv4Address | IPv6Address
 
 WITHIN = 1.0
 """Seconds that one try may take; the lab's round trip is well below a millisecond."""
 
 TRIES = 3
 
-_ECHO_REQUEST, _ECHO_REPLY = 8, 0
-_IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE = 10, 3  # linux/in.h
-_HEADERS = 28
+
+@frozen
+class _Echo:
+    """How ICMP echo goes in one family (RFC 792; RFC 4443, section 4)."""
+
+    family: int
+    protocol: int
+    request: int
+    reply: int
+    headers: int
+    """Bytes of IP and ICMP headers."""
+
+    probe: tuple[int, int, int]
+    """The socket option that forbids to fragment (linux/in.h, linux/in6.h)."""
+
+
+_ECHOES: Mapping[int, _Echo] = {
+    4: _Echo(socket.AF_INET, socket.IPPROTO_ICMP, 8, 0, 28, (socket.IPPROTO_IP, 10, 3)),
+    6: _Echo(
+        socket.AF_INET6,
+        socket.IPPROTO_ICMPV6,
+        128,
+        129,
+        48,
+        (socket.IPPROTO_IPV6, 23, 3),
+    ),
+}
 
 
 def ping(
     address: str, size: int = 84, *, tries: int = TRIES, within: float = WITHIN
 ) -> bool:
     """Send an ICMP echo of ``size`` bytes in all, not to be fragmented."""
+    echo = _ECHOES[ip_address(address).version]
     mark = os.urandom(4)
-    body = mark + bytes(size - _HEADERS - len(mark))
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
-        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
+    body = mark + bytes(size - echo.headers - len(mark))
+    with socket.socket(echo.family, socket.SOCK_RAW, echo.protocol) as sock:
+        sock.setsockopt(*echo.probe)
         for number in range(tries):
             with suppress(OSError):  # no route, or too large for the link
-                sock.sendto(_echo(number, body), (address, 0))
-                if _replied(sock, mark, within):
+                sock.sendto(_request(echo, number, body), (address, 0))
+                if _replied(sock, echo, mark, within):
                     return True
     return False
 
 
-def _echo(number: int, body: bytes) -> bytes:
-    head = struct.pack("!BBHHH", _ECHO_REQUEST, 0, 0, os.getpid() & 0xFFFF, number)
-    checksum = _checksum(head + body)
-    return head[:2] + struct.pack("!H", checksum) + head[4:] + body
+def _request(echo: _Echo, number: int, body: bytes) -> bytes:
+    head = struct.pack("!BBHHH", echo.request, 0, 0, os.getpid() & 0xFFFF, number)
+    # Of ICMPv6 the kernel fills the checksum in itself (RFC 3542, section 3.1).
+    return head[:2] + struct.pack("!H", _checksum(head + body)) + head[4:] + body
 
 
 def _checksum(data: bytes) -> int:
@@ -56,16 +89,23 @@ def _checksum(data: bytes) -> int:
     return total ^ 0xFFFF
 
 
-def _replied(sock: socket.socket, mark: bytes, within: float) -> bool:
+def _replied(sock: socket.socket, echo: _Echo, mark: bytes, within: float) -> bool:
     deadline = time.monotonic() + within
     while (left := deadline - time.monotonic()) > 0:
         if not select.select([sock], [], [], left)[0]:
             return False
         packet = sock.recv(65536)
-        icmp = packet[4 * (packet[0] & 0x0F) :]
-        if icmp[0] == _ECHO_REPLY and icmp[8:12] == mark:
+        # A raw socket shows the IP header of IPv4, and none of IPv6.
+        start = 4 * (packet[0] & 0x0F) if echo.family == socket.AF_INET else 0
+        if packet[start] == echo.reply and packet[start + 8 : start + 12] == mark:
             return True
     return False
+
+
+def unmapped(address: str) -> str:
+    """Return a mapped address (RFC 4291, 2.5.5.2) as the IPv4 address it is."""
+    parsed = ip_address(address)
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 class Mirror:
@@ -73,16 +113,20 @@ class Mirror:
 
     def __init__(self) -> None:
         """Listen in the calling thread's namespace, until `close`."""
-        self._socket = socket.create_server(("", 0))
+        self._socket = socket.create_server(
+            ("", 0),
+            family=socket.AF_INET6 if six() else socket.AF_INET,
+            dualstack_ipv6=six(),
+        )
         self.port: int = self._socket.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
         with suppress(OSError):  # closed
             while True:
-                caller, (address, _) = self._socket.accept()
+                caller, where = self._socket.accept()
                 with caller:
-                    caller.sendall(address.encode())
+                    caller.sendall(unmapped(where[0]).encode())
 
     def close(self) -> None:
         """Stop listening."""
@@ -115,7 +159,8 @@ class Catcher:
     """A UDP socket in the namespace of the thread that made it."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        family = socket.AF_INET6 if six() else socket.AF_INET  # IPv6 takes both
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.settimeout(WITHIN)
         self._socket.bind(("", 0))
         self.port: int = self._socket.getsockname()[1]
@@ -138,12 +183,24 @@ def forge_and_send(source: str, address: str, port: int) -> None:
     They take the same way, so a receiver whose first one is ``honest`` was never
     reached by the other.
     """
-    text = b"forged"
-    udp = struct.pack("!HHHH", 9, port, 8 + len(text), 0)
-    ends = IPv4Address(source).packed + IPv4Address(address).packed
-    # The kernel fills in total length, id and checksum (raw(7)).
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 0, 0, 0, 64, socket.IPPROTO_UDP, 0) + ends
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-        raw.sendto(head + udp + text, (address, 0))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    packet = _datagram(ip_address(source), ip_address(address), port, b"forged")
+    family = _ECHOES[ip_address(address).version].family
+    with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        raw.sendto(packet, (address, 0))
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
         sock.sendto(b"honest", (address, port))
+
+
+def _datagram(source: Address, target: Address, port: int, text: bytes) -> bytes:
+    """Write a UDP datagram with its IP header, whatever addresses are ours."""
+    ends, size = source.packed + target.packed, 8 + len(text)
+    udp = struct.pack("!HHHH", 9, port, size, 0)
+    if source.version == 4:  # noqa: PLR2004
+        # The kernel fills in total length, id and checksum (raw(7)).
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 0, 0, 0, 64, socket.IPPROTO_UDP, 0)
+        return head + ends + udp + text
+    head = struct.pack("!IHBB", 6 << 28, size, socket.IPPROTO_UDP, 64)
+    # With IPv6 a checksum is a duty (RFC 8200, section 8.1).
+    pseudo = ends + struct.pack("!II", size, socket.IPPROTO_UDP)
+    udp = udp[:6] + struct.pack("!H", _checksum(pseudo + udp + text) or 0xFFFF)
+    return head + ends + udp + text

@@ -14,6 +14,9 @@ pytestmark = pytest.mark.root
 
 NAMES = Names(f"{MINE}-probes")
 ONE, TWO = "10.9.0.1", "10.9.0.2"
+ONE6, TWO6 = "2001:db8:9::1", "2001:db8:9::2"
+UNHELD, UNHELD6 = "203.0.113.99", "2001:db8:ffff::99"
+ENDS = pytest.mark.parametrize(("one", "two"), [(ONE, TWO), (ONE6, TWO6)])
 
 
 @pytest.fixture
@@ -26,9 +29,11 @@ def link() -> Iterator[tuple[Inside, Inside]]:
     one, two = (Inside(space) for space in spaces)
     wire = "link add eth0 mtu 2000 type veth peer name eth0 mtu 2000 netns"
     one.call(tools.ip, [f"{wire} {spaces[1]}"])
-    for inside, address in ((one, ONE), (two, TWO)):
-        inside.call(tools.ip, [f"addr add {address}/24 dev eth0", "link set eth0 up"])
+    for inside, four, six in ((one, ONE, ONE6), (two, TWO, TWO6)):
+        lines = [f"addr add {four}/24 dev eth0", f"addr add {six}/64 dev eth0 nodad"]
+        inside.call(tools.ip, [*lines, "link set eth0 up"])
     try:
+        assert one.call(probes.ping, TWO6)  # a first neighbour solicitation may be lost
         yield one, two
     finally:
         one.close()
@@ -36,10 +41,14 @@ def link() -> Iterator[tuple[Inside, Inside]]:
         clear(NAMES)
 
 
-def test_ping_answers_up_to_the_wires_mtu(link: tuple[Inside, Inside]) -> None:
-    one, _ = link
+@ENDS
+def test_ping_answers_up_to_the_wires_mtu(
+    link: tuple[Inside, Inside], one: str, two: str
+) -> None:
+    del one
+    near, _ = link
 
-    found = [one.call(probes.ping, TWO, size) for size in (84, 2000, 2001)]
+    found = [near.call(probes.ping, two, size) for size in (84, 2000, 2001)]
 
     assert found == [True, True, False]
 
@@ -50,14 +59,17 @@ def test_ping_without_an_answer_fails(link: tuple[Inside, Inside]) -> None:
     assert not one.call(probes.ping, "10.9.0.9", tries=1, within=0.1)
 
 
-def test_a_mirror_tells_the_callers_address(link: tuple[Inside, Inside]) -> None:
-    one, two = link
-    mirror = two.call(probes.Mirror)
+@ENDS
+def test_a_mirror_tells_the_callers_address(
+    link: tuple[Inside, Inside], one: str, two: str
+) -> None:
+    near, far = link
+    mirror = far.call(probes.Mirror)
     try:
-        assert one.call(probes.ask, TWO, mirror.port) == ONE
+        assert near.call(probes.ask, two, mirror.port) == one
     finally:
         mirror.close()
-    assert one.call(probes.ask, TWO, mirror.port).startswith("(")
+    assert near.call(probes.ask, two, mirror.port).startswith("(")
 
 
 def test_a_fetch_from_nobody_is_an_error_in_brackets(
@@ -68,14 +80,15 @@ def test_a_fetch_from_nobody_is_an_error_in_brackets(
     assert one.call(probes.fetch, TWO).startswith("(")
 
 
+@pytest.mark.parametrize(("source", "target"), [(UNHELD, TWO), (UNHELD6, TWO6)])
 def test_a_forged_source_arrives_first_where_nothing_drops_it(
-    link: tuple[Inside, Inside],
+    link: tuple[Inside, Inside], source: str, target: str
 ) -> None:
     one, two = link
     two.call(netns.write, {"ipv4/conf/all/rp_filter": 0, "ipv4/conf/eth0/rp_filter": 0})
     catcher = two.call(probes.Catcher)
     try:
-        one.call(probes.forge_and_send, "203.0.113.99", TWO, catcher.port)
+        one.call(probes.forge_and_send, source, target, catcher.port)
 
         assert catcher.first() == b"forged"
     finally:
@@ -89,7 +102,7 @@ def test_a_forged_source_is_missed_where_something_drops_it(
     two.call(netns.write, {"ipv4/conf/all/rp_filter": 1})
     catcher = two.call(probes.Catcher)
     try:
-        one.call(probes.forge_and_send, "203.0.113.99", TWO, catcher.port)
+        one.call(probes.forge_and_send, UNHELD, TWO, catcher.port)
 
         assert catcher.first() == b"honest"
     finally:
