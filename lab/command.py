@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from typing import Any
 
 import click
-from attrs import asdict
 
-from eniplug.lab import launch, show, verify, visit
+from eniplug.lab import launch, show, visit
 from eniplug.lab.command_agent import agent
 from eniplug.lab.command_ec2 import ec2
 from eniplug.lab.command_pod import pod
+from eniplug.lab.command_verify import verify
 from eniplug.lab.control import ask
 from eniplug.lab.names import Names
 from eniplug.lab.options import console, for_lab, print_json, with_json
@@ -186,26 +185,7 @@ def exec_(names: Names, target: str, words: tuple[str, ...]) -> None:
     visit.become(ask(names, "where", target=target), command)
 
 
-@command.command("verify")
-@with_json
-@for_lab
-def verify_(names: Names, as_json: bool) -> None:
-    """Try the traffic matrix with pods of its own; fail unless all of it holds.
-
-    Pods and nodes among each other, the internet both ways, forged sources, and
-    packets of 9001 bytes.
-    """
-    findings: list[verify.Finding] = []
-    with verify.Matrix(names) as matrix:
-        for finding in matrix.findings():
-            findings.append(finding)
-            if not as_json:
-                show.finding(console(), finding)
-    if as_json:
-        print_json([asdict(finding) for finding in findings])
-    sys.exit(0 if all(finding.holds for finding in findings) else 1)
-
-
 command.add_command(pod)
 command.add_command(agent)
 command.add_command(ec2)
+command.add_command(verify)

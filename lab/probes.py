@@ -145,7 +145,8 @@ def ask(address: str, port: int) -> str:
 
 def fetch(address: str) -> str:
     """Return the body of http://address/, or the error in brackets."""
-    connection = http.client.HTTPConnection(address, timeout=WITHIN)
+    # Without the port, http.client takes the end of an IPv6 address for it.
+    connection = http.client.HTTPConnection(address, 80, timeout=WITHIN)
     try:
         connection.request("GET", "/")
         return connection.getresponse().read().decode().strip()
@@ -153,6 +154,17 @@ def fetch(address: str) -> str:
         return f"({error})"
     finally:
         connection.close()
+
+
+def has_route(address: str) -> bool:
+    """Tell whether there is any way to an address."""
+    family = _ECHOES[ip_address(address).version].family
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect((address, 9))
+        except OSError:
+            return False
+    return True
 
 
 class Catcher:

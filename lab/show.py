@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from eniplug.lab.every import Column, titles
 from eniplug.lab.verify import Finding
 
 
@@ -80,4 +81,18 @@ def removed(out: Console, answers: Iterable[Mapping[str, Any]]) -> None:
 def finding(out: Console, found: Finding) -> None:
     """Print one line of the traffic matrix."""
     mark = "[green]holds[/]" if found.holds else "[red]FAILS[/]"
-    out.print(f"{mark}  {escape(found.what)}  [dim]{escape(found.note)}[/]")
+    out.print(f"{mark}  {escape(found.cell)}  [dim]{escape(found.note)}[/]")
+
+
+def columns(out: Console, all_columns: Sequence[Column]) -> None:
+    """Print the traffic matrix of several labs, and below it what does not hold."""
+    table = _table("", *(f"{one.mode}\n{one.layout}" for one in all_columns))
+    marks = {True: "yes", False: "[red]NO[/]", None: "-"}
+    for title in titles(all_columns):
+        table.add_row(title, *(marks[one.cell(title)] for one in all_columns))
+    out.print(table)
+    for column in all_columns:
+        for found in column.findings:
+            if not found.holds:
+                out.print(f"[red]{column.mode}, {column.layout}[/]:", end=" ")
+                finding(out, found)

@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any
+from ipaddress import ip_address, ip_network
+from typing import Any, Final
 
 from attrs import frozen
 
-from eniplug.lab import probes
+from eniplug.lab import probes, tools
 from eniplug.lab.control import ask
 from eniplug.lab.errors import LabError
 from eniplug.lab.fabric import MTU
-from eniplug.lab.internet import ADDRESS
+from eniplug.lab.internet import ADDRESS, ADDRESS6
 from eniplug.lab.names import Names
 from eniplug.lab.netns import Inside
 
-UNHELD = "203.0.113.99"
-"""A source that no ENI holds."""
+UNHELD: Final = {4: "203.0.113.99", 6: "2001:db8:ffff::99"}
+"""Sources that no ENI holds."""
+
+OUTSIDE: Final = {4: str(ADDRESS), 6: ADDRESS6}
+"""The host on the internet."""
+
+NODE_PORT: Final = 30080
+MOST_PODS: Final = 60
+"""Pods that are added, at most, to come to one of a secondary ENI."""
+
+_BATCH: Final = 20
+_INNER: Final = (ip_network("169.254.0.0/16"), ip_network("fd00::/8"))
+"""Addresses by which a pod goes out and is never reached."""
 
 
 @frozen
 class Finding:
-    """One line of the matrix."""
+    """One thing that was tried; ``cell`` is its line in the matrix."""
 
-    what: str
+    cell: str
     holds: bool
     note: str = ""
 
 
 @frozen
 class Place:
-    """A pod or a node, from the inside."""
+    """A pod or a node, from the inside; one address of each family that it has."""
 
     name: str
-    address: str
+    addresses: dict[int, str]
     inside: Inside
     mirror: probes.Mirror
 
@@ -51,16 +63,20 @@ class Matrix:
             status = ask(self._names, "status")
             undo.callback(self._remove)
             self._remove()
-            self._nodes = [self._node(node, undo) for node in status["nodes"][:2]]
-            self._public = [node["public"] for node in status["nodes"][:2]]
-            first, *others = (node["number"] for node in status["nodes"][:2])
+            nodes = status["nodes"][:2]
+            self._nodes = [self._node(node, undo) for node in nodes]
+            self._public = [node["public"] for node in nodes]
+            first, *others = (node["number"] for node in nodes)
             self._near = self._pods(["verify-a", "verify-b"], first, undo)
             self._far = self._pods(["verify-c"], others[0], undo) if others else []
+            self._beyond = self._on_another_eni(first, undo)
             self._undo = undo.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._undo.close()
+
+    # -- pods --------------------------------------------------------------------------
 
     def _remove(self) -> None:
         pods = [pod["name"] for pod in ask(self._names, "status")["pods"]]
@@ -68,61 +84,129 @@ class Matrix:
         for answer in ask(self._names, "pod-rm", pods=mine):
             _raise(answer)
 
-    def _pods(self, names: list[str], node: int, undo: ExitStack) -> list[Place]:
-        answers = ask(self._names, "pod-add", pods=names, node=node)
-        for answer in answers:
+    def _pods(self, names: Sequence[str], node: int, undo: ExitStack) -> list[Place]:
+        for answer in ask(self._names, "pod-add", pods=names, node=node):
             _raise(answer)
         found = ask(self._names, "status")["pods"]
-        return [
-            _place(pod["name"], pod["addresses"][0], pod["namespace"], undo)
-            for pod in found
-            if pod["name"] in names
-        ]
+        return [_pod(pod, undo) for pod in found if pod["name"] in names]
 
     def _node(self, node: dict[str, Any], undo: ExitStack) -> Place:
-        name = f"node{node['number']}"
-        return _place(name, node["address"], node["namespace"], undo)
+        own6 = node["enis"][0]["addresses6"][:1]
+        addresses = [node["address"], *own6]
+        return _place(f"node{node['number']}", addresses, node["namespace"], undo)
 
-    # ----------------------------------------------------------------------------------
+    def _on_another_eni(self, node: int, undo: ExitStack) -> Place | None:
+        """Add pods until one is of a secondary ENI; None if that takes too many."""
+        if 4 not in self._near[0].addresses:  # noqa: PLR2004
+            return None  # a /80 of the primary ENI serves every pod
+        for start in range(0, MOST_PODS, _BATCH):
+            more = [f"verify-more-{start + number}" for number in range(_BATCH)]
+            answers = ask(self._names, "pod-add", pods=more, node=node)
+            status = ask(self._names, "status")
+            enis = next(n["enis"] for n in status["nodes"] if n["number"] == node)
+            for pod in status["pods"]:
+                address = _family(pod["addresses"], 4)
+                if pod["name"] in more and any(_holds(e, address) for e in enis[1:]):
+                    return _pod(pod, undo)
+            if any("error" in answer for answer in answers):
+                break  # the node is full
+        return None
+
+    # -- trying ------------------------------------------------------------------------
 
     def findings(self) -> Iterator[Finding]:
         """Try everything, one after the other."""
+        for family in sorted(self._near[0].addresses):
+            yield from self._within(family)
+            yield from self._whole(family)
+            yield from self._forged(family)
+        for family in (4, 6):
+            yield from self._outward(family)
+        yield from self._inward()
+        yield from self._node_port()
+
+    def _within(self, family: int) -> Iterator[Finding]:
         one, two = self._near
         pairs = [("pod → pod, same node", one, two)]
-        pairs += [("pod → its node", one, self._nodes[0])]
-        pairs += [("node → its pod", self._nodes[0], one)]
+        if self._beyond is not None:
+            pairs += [("pod → pod, other ENI", one, self._beyond)]
+            pairs += [("pod → pod, other ENI", self._beyond, one)]
+        pairs += [("pod → node", one, self._nodes[0])]
+        pairs += [("node → pod", self._nodes[0], one)]
         for far in self._far:
             pairs += [("pod → pod, other node", one, far)]
             pairs += [("pod → pod, other node", far, one)]
-            pairs += [("pod → other node", one, self._nodes[1])]
-            pairs += [("node → pod, other node", self._nodes[0], far)]
-        for what, source, target in pairs:
-            yield _reach(what, source, target)
-        places = [*self._near, *self._far, *self._nodes]
-        homes = [0, 0, *(1 for _ in self._far), *range(len(self._nodes))]
-        for place, home in zip(places, homes, strict=True):
-            yield self._outward(place, home)
-        yield from self._inward()
-        far = self._far[0] if self._far else two
-        whole = one.inside.call(probes.ping, far.address, MTU)
-        yield Finding(f"{MTU} bytes whole, {one.name} → {far.name}", whole)
-        if self._far:
-            yield _forged(one, far)
-            yield _forged(self._nodes[0], far)
+            pairs += [("pod → node", one, self._nodes[1])]
+            pairs += [("node → pod", self._nodes[0], far)]
+        for cell, source, target in pairs:
+            if family in source.addresses and family in target.addresses:
+                yield _reach(cell, source, target, family)
 
-    def _outward(self, place: Place, home: int) -> Finding:
-        seen = place.inside.call(probes.fetch, str(ADDRESS))
-        what = f"{place.name} → internet, as its node's public address"
-        return Finding(what, seen == self._public[home], f"seen as {seen}")
+    def _whole(self, family: int) -> Iterator[Finding]:
+        one, two = self._near
+        far = self._far[0] if self._far else two
+        whole = one.inside.call(probes.ping, far.addresses[family], MTU)
+        yield Finding(f"{MTU} bytes whole", whole, f"{one.name} → {far.name}")
+
+    def _forged(self, family: int) -> Iterator[Finding]:
+        for far in self._far:
+            for source in (self._near[0], self._nodes[0]):
+                if family in source.addresses:
+                    yield _forged(source, far, family)
+
+    def _outward(self, family: int) -> Iterator[Finding]:
+        """Everybody reaches the internet: by IPv4 as the node, by IPv6 as themselves.
+
+        A pod without an address of IPv6 that has a way out by it goes as the node.
+        """
+        beyond = [self._beyond] if self._beyond is not None else []
+        places = [*self._near, *beyond, *self._far, *self._nodes]
+        homes = [0, 0, *(0 for _ in beyond), *(1 for _ in self._far), 0, 1]
+        for place, home in zip(places, homes, strict=False):
+            node = self._nodes[home]
+            if family == 4:  # noqa: PLR2004
+                wanted = self._public[home]
+            else:
+                wanted = place.addresses.get(6) or node.addresses.get(6)
+            if not place.inside.call(probes.has_route, OUTSIDE[family]):
+                continue
+            seen = place.inside.call(probes.fetch, OUTSIDE[family])
+            kind = "node" if place in self._nodes else "pod"
+            note = f"{place.name} is seen as {seen}"
+            yield Finding(f"{kind} → internet", seen == wanted, note)
 
     def _inward(self) -> Iterator[Finding]:
         outside = Inside(self._names.internet)
         try:
             for node, public in zip(self._nodes, self._public, strict=True):
                 holds = outside.call(probes.ping, public)
-                yield Finding(f"internet → {node.name}'s public address", holds, public)
+                yield Finding("internet → node", holds, f"{node.name}, {public}")
         finally:
             outside.close()
+
+    def _node_port(self) -> Iterator[Finding]:
+        """What arrives on the primary ENI for a pod of another goes back that way."""
+        if self._beyond is None:
+            return
+        node, pod, outside = self._nodes[0], self._beyond, Inside(self._names.internet)
+        table = f"table ip {self._names.lab}-verify"
+        target = f"{pod.addresses[4]}:{pod.mirror.port}"
+        node.inside.call(
+            tools.nft,
+            f"""{table} {{
+  chain in {{
+    type nat hook prerouting priority dstnat;
+    tcp dport {NODE_PORT} dnat to {target}
+  }}
+}}""",
+        )
+        try:
+            seen = outside.call(probes.ask, self._public[0], NODE_PORT)
+        finally:
+            node.inside.call(tools.nft, f"delete {table}")
+            outside.close()
+        note = f"internet → {node.name} → {pod.name}, seen as {seen}"
+        yield Finding("node port → pod of another ENI", seen == str(ADDRESS), note)
 
 
 def _raise(answer: dict[str, Any]) -> None:
@@ -131,30 +215,54 @@ def _raise(answer: dict[str, Any]) -> None:
         raise LabError(f"{answer['name']}: {error['msg']}", error.get("details", ""))
 
 
-def _place(name: str, address: str, namespace: str, undo: ExitStack) -> Place:
+def _family(addresses: Sequence[str], family: int) -> str:
+    """The first address of a family by which its holder can be reached; or ""."""
+    for text in addresses:
+        address = ip_address(text)
+        inner = any(address in network for network in _INNER)
+        if address.version == family and not inner:
+            return text
+    return ""
+
+
+def _holds(eni: dict[str, Any], address: str) -> bool:
+    blocks = (*eni["addresses"], *eni["prefixes"])
+    return any(ip_address(address) in ip_network(block) for block in blocks)
+
+
+def _pod(pod: dict[str, Any], undo: ExitStack) -> Place:
+    return _place(pod["name"], pod["addresses"], pod["namespace"], undo)
+
+
+def _place(
+    name: str, addresses: Sequence[str], namespace: str, undo: ExitStack
+) -> Place:
     inside = Inside(namespace)
     undo.callback(inside.close)
     mirror = inside.call(probes.Mirror)
     undo.callback(mirror.close)
-    return Place(name, address, inside, mirror)
+    found = {family: _family(addresses, family) for family in (4, 6)}
+    return Place(name, {f: a for f, a in found.items() if a}, inside, mirror)
 
 
-def _reach(what: str, source: Place, target: Place) -> Finding:
+def _reach(cell: str, source: Place, target: Place, family: int) -> Finding:
     """Ping and connect; inside the VPC the source must stay as it is."""
-    pinged = source.inside.call(probes.ping, target.address)
-    seen = source.inside.call(probes.ask, target.address, target.mirror.port)
+    address = target.addresses[family]
+    pinged = source.inside.call(probes.ping, address)
+    seen = source.inside.call(probes.ask, address, target.mirror.port)
     note = f"{source.name} → {target.name}, seen as {seen}"
-    return Finding(what, pinged and seen == source.address, note)
+    return Finding(cell, pinged and seen == source.addresses[family], note)
 
 
-def _forged(source: Place, target: Place) -> Finding:
+def _forged(source: Place, target: Place, family: int) -> Finding:
     catcher = target.inside.call(probes.Catcher)
+    address = target.addresses[family]
     try:
         send: Callable[..., None] = probes.forge_and_send
-        source.inside.call(send, UNHELD, target.address, catcher.port)
+        source.inside.call(send, UNHELD[family], address, catcher.port)
         first = catcher.first()
     finally:
         catcher.close()
-    what = f"a forged source of {source.name} is dropped"
     got = first.decode() if first else "nothing"
-    return Finding(what, first == b"honest", f"{target.name} got: {got}")
+    note = f"of {source.name}; {target.name} got: {got}"
+    return Finding("forged source is dropped", first == b"honest", note)

@@ -57,6 +57,11 @@ def set_up(node: Node, *, routes: int, rules: int) -> Iterator[Object]:
 
 
 def _secondary(eni: Eni, routes: int, rules: int) -> Iterator[Object]:
+    if eni.gateway(6):
+        # Until the kernel is sure that the link's own address is unique it cannot ask
+        # for the router's, and pods reach nothing (RFC 4862, 5.4); in a VPC it is.
+        unasked = f"net/ipv6/conf/{eni.link}/accept_dad"
+        yield Sysctl(path=unasked, value="0")
     yield LinkState(link=eni.link, setting="up", value=1)
     for address in eni.addresses:
         yield Address(link=eni.link, address=address, side=HOST)

@@ -222,7 +222,7 @@ class TestWithALab:
         findings = answered("lab", "verify")
 
         assert len(findings) >= 15
-        assert [f["what"] for f in findings if not f["holds"]] == []
+        assert [f["cell"] for f in findings if not f["holds"]] == []
         assert answered("lab", "status")["pods"] == []
 
     def test_the_matrix_fails_where_something_is_broken(self) -> None:

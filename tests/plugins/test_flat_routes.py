@@ -207,6 +207,11 @@ def test_node_with_ipv6_forwards_and_keeps_its_own_default_route() -> None:
         Sysctl(path="net/ipv4/ip_forward", value="1"),
         Sysctl(path="net/ipv6/conf/ens5/accept_ra", value="2"),
         Sysctl(path="net/ipv6/conf/all/forwarding", value="1"),
+        # No wait for duplicate addresses on ENIs that come: pods would reach nothing.
+        *(
+            Sysctl(path=f"net/ipv6/conf/{eni.link}/accept_dad", value="0")
+            for eni in DUAL.enis[1:]
+        ),
     ]
 
 
