@@ -1,6 +1,6 @@
 # The ways in. What they do stands in .ci/ and tox.ini.
 .DEFAULT_GOAL := help
-.PHONY: help demo test dev clean
+.PHONY: help demo test bench dev clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 14
@@ -12,6 +12,10 @@ demo: ## bring a VPC up on this machine, run pods through it, take it down (root
 test: ## run every check: tests on each Python, types, lint, coverage (root)
 	@.ci/setup test
 	@.ci/test
+
+bench: ## measure everything, and write bench/results.md (root; ARGS=--quick)
+	@.ci/setup dev
+	@.venv/bin/python -m bench $(ARGS)
 
 dev: ## make .venv with everything to work on eniplug
 	@.ci/setup dev

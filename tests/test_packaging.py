@@ -29,6 +29,9 @@ MAY_IMPORT = {
     "testing": {"testing", "hooks", "cni"},
 }
 
+NOT_PACKAGED = {"bench"}
+"""Folders with modules that are run in the checkout, and are no part of eniplug."""
+
 EXECUTABLE = "cni/executable.py"
 
 MEMORY_CLOUD = "testing/cloud.py"
@@ -104,7 +107,9 @@ def config() -> configparser.ConfigParser:
 
 
 def test_every_folder_with_modules_has_a_direction() -> None:
-    assert set(MAY_IMPORT) == {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    folders = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+
+    assert set(MAY_IMPORT) == folders - NOT_PACKAGED
 
 
 def test_every_folder_is_packaged(config: configparser.ConfigParser) -> None:
@@ -125,7 +130,7 @@ def test_every_list_of_the_folders_is_whole(config: configparser.ConfigParser) -
     assert {link.name: link.resolve() for link in links} == {
         top: ROOT / top for top in tops
     }
-    assert set(pyproject["pyright"]["include"]) == {*tops, "tests"}
+    assert set(pyproject["pyright"]["include"]) == {*tops, *NOT_PACKAGED, "tests"}
     assert set(tidy) - {"unittest.mock"} == tops
     assert set(config["coverage:paths"]) == tops
     assert set(config["coverage:run"]["source_pkgs"].split()) == {

@@ -1,0 +1,1 @@
+"""Figures, as ratios of what was measured in one run on one machine."""
