@@ -227,7 +227,11 @@ def test_a_damaged_store_is_made_again_and_pods_go_on(damage: str) -> None:
         lab.remove("one", "two", "three", "four")
 
 
-def test_a_thousand_abandoned_pods_and_thirty_kills_leave_nothing() -> None:
+@pytest.mark.parametrize(
+    "turns", [2, pytest.param(10, marks=pytest.mark.soak, id="thousand")]
+)
+def test_abandoned_pods_and_killed_agents_leave_nothing(turns: int) -> None:
+    """Each turn is a hundred pods that nobody deletes, and three kills."""
     settings = {"IP_COOLDOWN_PERIOD": "0", "ENIPLUG_MAX_PODS": "1200"}
     plan = conflist("prefix-delegation")
     with a_lab(
@@ -237,7 +241,7 @@ def test_a_thousand_abandoned_pods_and_thirty_kills_leave_nothing() -> None:
         conflist=plan,
         environment=settings,
     ) as lab:
-        for turn in range(10):
+        for turn in range(turns):
             pods = [f"t{turn}p{number}" for number in range(100)]
             for part in (pods[:34], pods[34:67], pods[67:]):
                 lab.add(*part)
