@@ -141,7 +141,7 @@ class Attachments:
             with self._kernel.lock:
                 foreign = self._kernel.apply(part.objects, netns, part.alias)
             applied = True
-            result = result_of(part.objects, pod, request.sandbox)
+            result = result_of(part.objects, pod, allocation, request.sandbox)
             return self._state.live(part, result, foreign)
         except BaseException:
             if part is not None:

@@ -27,20 +27,27 @@ from eniplug.hooks.errors import ConfigError, DecodeError
 Result = dict[str, Any]
 
 
-def result_of(objects: Sequence[Object], pod: Pod, netns: str) -> Result:
+def result_of(
+    objects: Sequence[Object], pod: Pod, allocation: Allocation, netns: str
+) -> Result:
     """Describe an attachment: prevResult, and what these objects add to it.
 
-    ``netns`` is the pod's namespace as the runtime named it (the result's sandbox).
+    All its links are told of, but addresses and routes only of those that the
+    allocation names: by what another one has, such as a way out, nobody reaches the
+    pod.  ``netns`` is the pod's namespace as the runtime named it (the result's
+    sandbox).
     """
     result: Result = copy.deepcopy(dict(pod.prev)) if pod.prev else {}
     interfaces: list[dict[str, Any]] = result.setdefault("interfaces", [])
     ips: list[dict[str, Any]] = result.setdefault("ips", [])
     routes: list[dict[str, Any]] = result.setdefault("routes", [])
     inside: dict[str, int] = {}
+    named = {nic.ifname for nic in allocation.nics}
     for one in objects:
         if isinstance(one, Veth):
             interfaces.append({"name": one.name, "mac": one.mac, "mtu": one.mtu})
-            inside[one.peer] = len(interfaces)
+            if one.peer in named:
+                inside[one.peer] = len(interfaces)
             interfaces.append(
                 {
                     "name": one.peer,

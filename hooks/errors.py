@@ -24,6 +24,7 @@
     │   │   ├── SubnetFullError       11  subnet-full
     │   │   └── NoFreePrefixError     11  no-free-prefix
     │   ├── CancelledError            11  cancelled
+    │   ├── RangeFullError            11  range-full
     │   ├── ThrottledError            11  throttled
     │   ├── BusyError                 11  busy
     │   └── AgentAwayError            11  agent-away
@@ -218,6 +219,13 @@ class CancelledError(RetryError):
     """A waiting ADD was given up: its DEL came, its caller left, or the agent stops."""
 
     reason = "cancelled"
+
+
+class RangeFullError(RetryError):
+    """A plugin's own range has no address for one more pod of this node."""
+
+    reason = "range-full"
+    remedy = "give the plugin a wider subnet in the conflist, or run fewer pods here"
 
 
 class ThrottledError(RetryError):

@@ -11,6 +11,7 @@ from eniplug.hooks import (
     MAIN_TABLE,
     Address,
     Eni,
+    Family,
     LinkState,
     Network,
     Node,
@@ -21,6 +22,9 @@ from eniplug.hooks import (
 )
 from eniplug.hooks.values import POD_GROUP
 from eniplug.plugins._gateway import DEFAULT
+
+PODS: Final = 512
+"""The table of pods' host routes, and the priority of the rule that leads to it."""
 
 LAST_POD_GROUP: Final = POD_GROUP + 0x7F
 
@@ -33,13 +37,9 @@ def set_up(node: Node, *, routes: int, rules: int) -> Iterator[Object]:
 
     ``routes`` and ``rules`` are the routing protocol numbers that they carry.
     """
-    yield Sysctl(path="net/ipv4/ip_forward", value="1")
+    yield from forwarding(node, 4)
     if any(eni.address(6) for eni in node.enis):
-        # A node that forwards heeds router advertisements, and so keeps its default
-        # route, only when told to: before it forwards (ip-sysctl.rst, "accept_ra").
-        heed = f"net/ipv6/conf/{node.primary.link}/accept_ra"
-        yield Sysctl(path=heed, value="2")
-        yield Sysctl(path="net/ipv6/conf/all/forwarding", value="1")
+        yield from forwarding(node, 6)
     for eni in node.enis:
         yield LinkState(link=eni.link, setting="mtu", value=node.settings.eni_mtu)
         # Replies to node ports come in by one ENI and leave by another.
@@ -54,6 +54,18 @@ def set_up(node: Node, *, routes: int, rules: int) -> Iterator[Object]:
             table=MAIN_TABLE,
             protocol=rules,
         )
+
+
+def forwarding(node: Node, family: Family) -> Iterator[Object]:
+    """Declare that the node passes packets of a family on."""
+    if family == 4:  # noqa: PLR2004
+        yield Sysctl(path="net/ipv4/ip_forward", value="1")
+        return
+    # A node that forwards heeds router advertisements, and so keeps its default route,
+    # only when told to: before it forwards (ip-sysctl.rst, "accept_ra").
+    heed = f"net/ipv6/conf/{node.primary.link}/accept_ra"
+    yield Sysctl(path=heed, value="2")
+    yield Sysctl(path="net/ipv6/conf/all/forwarding", value="1")
 
 
 def _secondary(eni: Eni, routes: int, rules: int) -> Iterator[Object]:

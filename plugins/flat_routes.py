@@ -33,11 +33,8 @@ from eniplug.hooks import (
 )
 from eniplug.hooks.errors import ConfigError
 from eniplug.hooks.values import POD_GROUP
-from eniplug.plugins._enis import elements, set_up
+from eniplug.plugins._enis import PODS, elements, set_up
 from eniplug.plugins._gateway import through_gateway
-
-PODS: Final = 512
-"""The table of pods' host routes, and the priority of its one rule."""
 
 MASK: Final = 0x7F
 """The bits of the packet mark that hold the number of the ENI to leave by."""

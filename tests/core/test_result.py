@@ -6,10 +6,17 @@ import pytest
 from attrs import evolve
 
 from eniplug.core.result import allocation_of, result_of
-from eniplug.hooks import Address, Object, Pod, Route, Veth
+from eniplug.hooks import Address, Allocation, Eni, Lease, Object, Pod, Route, Veth
 from eniplug.hooks.errors import ConfigError, DecodeError
 
 POD = Pod(container_id="c1", ifname="eth0", network="vpc")
+ALLOCATION = Allocation.of(
+    POD,
+    Lease(
+        address=ip_address("10.0.0.7"),
+        eni=Eni(id="eni-1", link="ens5", mac="02:00:00:00:00:05", device=0),
+    ),
+)
 GATEWAY = ip_address("169.254.1.1")
 OBJECTS: tuple[Object, ...] = (
     Veth(
@@ -32,7 +39,7 @@ PREV = {
 
 
 def test_a_result_is_read_off_the_objects() -> None:
-    result = result_of(OBJECTS, POD, "/run/netns/x")
+    result = result_of(OBJECTS, POD, ALLOCATION, "/run/netns/x")
 
     assert result == {
         "interfaces": [
@@ -52,11 +59,31 @@ def test_a_result_is_read_off_the_objects() -> None:
     }
 
 
+def test_of_a_way_out_only_the_links_are_told() -> None:
+    way: tuple[Object, ...] = (
+        Veth(
+            name="eni2",
+            peer="v4if0",
+            mac="02:00:00:00:00:03",
+            peer_mac="02:00:00:00:00:04",
+        ),
+        Address(link="v4if0", address=ip_interface("169.254.172.2/32")),
+        Route(destination=ip_network("0.0.0.0/0"), link="v4if0", via=GATEWAY, metric=1),
+    )
+
+    plain = result_of(OBJECTS, POD, ALLOCATION, "/run/netns/x")
+    told = result_of((*OBJECTS, *way), POD, ALLOCATION, "/run/netns/x")
+
+    links = told.pop("interfaces")
+    assert [link["name"] for link in links] == ["eni1", "eth0", "eni2", "v4if0"]
+    assert told == {key: plain[key] for key in ("ips", "routes")}
+
+
 def test_prev_result_is_passed_on_and_added_to() -> None:
     pod = evolve(POD, prev=PREV)
 
-    assert result_of((), pod, "/run/netns/x") == PREV
-    added = result_of(OBJECTS, pod, "/run/netns/x")
+    assert result_of((), pod, ALLOCATION, "/run/netns/x") == PREV
+    added = result_of(OBJECTS, pod, ALLOCATION, "/run/netns/x")
     assert added["ips"][1]["interface"] == 3
     assert len(PREV["interfaces"]) == 2
 
