@@ -40,7 +40,7 @@ from eniplug.core.kernel.survey import survey
 from eniplug.core.log import configure
 from eniplug.core.manager import Catalogue
 from eniplug.core.memory import recall, remember
-from eniplug.core.modes import check_modes
+from eniplug.core.modes import check_modes, check_primary
 from eniplug.core.node import NodeScope
 from eniplug.core.parts import Part
 from eniplug.core.pool import AddressPool
@@ -122,6 +122,7 @@ class Agent:
             stop=self._stop,
             recorded=recall(store),
         )
+        check_primary(facts.primary, self._conflist.plugins)
         remember(store, facts)
         self._find_lost(store, facts, new=new)
         for token, what in store.intents().items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from eniplug.core.ec2 import EniFacts
 from eniplug.core.manager import wanted
 from eniplug.core.settings import Settings
 from eniplug.hooks.errors import ConfigError
@@ -24,15 +25,8 @@ def check_modes(settings: Settings, entries: Iterable[Mapping[str, Any]]) -> Non
 
     Raises ConfigError, one line, when they contradict each other.
     """
-    plugins = {
-        one.name: one.options
-        for entry in entries
-        if entry.get("type") == "eniplug"
-        for one in wanted(entry.get("plugins"))
-    }
-    prefixes = PREFIXES in plugins
-    family = str(plugins.get(PREFIXES, {}).get("family", "ipv4"))
-    families = FAMILIES.get(family, frozenset())
+    plugins = _plugins(entries)
+    prefixes, families = PREFIXES in plugins, _families(plugins)
     said = {
         "ENABLE_PREFIX_DELEGATION": (settings.enable_prefix_delegation, prefixes),
         "ENABLE_IPv4": (settings.enable_ipv4, bool(families & IPV4)),
@@ -48,3 +42,32 @@ def check_modes(settings: Settings, entries: Iterable[Mapping[str, Any]]) -> Non
         msg = "prefix-delegation with WARM_PREFIX_TARGET=0 keeps no address ready"
         remedy = "set WARM_PREFIX_TARGET, WARM_IP_TARGET or MINIMUM_IP_TARGET above 0"
         raise ConfigError(msg, remedy)
+
+
+def check_primary(primary: EniFacts, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Hold the primary ENI against the families that pods are to have.
+
+    The node speaks to its pods with an address of its own; EC2 would delegate a prefix
+    to an ENI that has none.  Raises ConfigError.
+    """
+    if _families(_plugins(entries)) & IPV6 and not primary.addresses6:
+        msg = f"pods are to have IPv6, and the primary ENI {primary.id} has no IPv6 "
+        msg += f"address (subnet {primary.subnet}, "
+        msg += f"{primary.subnet_cidr6 or 'which has no IPv6 range'})"
+        raise ConfigError(msg, "assign it one, and have the node's system take it up")
+
+
+def _plugins(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The options of each plugin that the entries of type eniplug name."""
+    return {
+        one.name: one.options
+        for entry in entries
+        if entry.get("type") == "eniplug"
+        for one in wanted(entry.get("plugins"))
+    }
+
+
+def _families(plugins: Mapping[str, Mapping[str, Any]]) -> frozenset[int]:
+    """The families of the addresses that pods are given."""
+    family = str(plugins.get(PREFIXES, {}).get("family", "ipv4"))
+    return FAMILIES.get(family, frozenset())

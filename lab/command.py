@@ -55,7 +55,11 @@ def command() -> None:
     show_default=True,
     help="More subnets for ENIs, with the tag kubernetes.io/role/cni=1.",
 )
-@click.option("--ipv6", is_flag=True, help="The VPC and its nodes have IPv6, too.")
+@click.option(
+    "--ipv6/--no-ipv6",
+    default=None,
+    help="The VPC and its nodes have IPv6, too; unless said, if the conflist wants it.",
+)
 @click.option(
     "--conflist",
     type=click.File(),
@@ -83,7 +87,7 @@ def up(
     nodes: int,
     instance_type: str,
     subnets: int,
-    ipv6: bool,
+    ipv6: bool | None,
     conflist: Any,
     environment: tuple[str, ...],
     fault: Any,

@@ -58,7 +58,7 @@ class Lab:
         self._cloud = Cloud(self._wiring, self._faults, seed=SEED)
         self._undo.callback(self._cloud.close)
         more = POD_SUBNETS[: plan.subnets]
-        self._cloud.create_vpc(pod_subnets=more, ipv6=plan.ipv6)
+        self._cloud.create_vpc(pod_subnets=more, ipv6=plan.has_ipv6)
         self._cloud.serve_ec2(self._listen(EC2))
         self._cloud.serve_imds(self._listen(IMDS))
         self._say(f"{plan.nodes} nodes of type {plan.instance_type}")
