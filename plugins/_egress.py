@@ -115,24 +115,28 @@ class Egress:
             table=PODS,
             protocol=PROTOCOL,
         )
-        text = self._table(own.ip, PORTS[node.settings.randomize_snat])
         family, *_ = _WORDS[self.family]
+        text = self._table(node, own.ip)
         yield NftTable(family=family, name=f"eniplug-{self.name}", text=text)
 
-    def _table(self, own: Ip, ports: str) -> str:
+    def _table(self, node: Node, own: Ip) -> str:
         """Write the table.
 
         A nat chain sees the first packet of a connection alone, so what is refused
-        there costs nothing afterwards.  TCP is refused by a reset: an ICMPv6 error that
-        comes while connect() still holds its socket is lost, and costs a second.
+        there costs nothing afterwards.  Pods are refused by a reset: an ICMPv6 error
+        that comes while their connect() still holds its socket is lost, and costs a
+        second.  It bears the address that was asked for, so others get the error.
 
         What conntrack calls invalid passes no nat chain: ``guard`` keeps it here.
         """
         ip, icmp, many = _WORDS[self.family]
+        links = ", ".join(f'"{eni.link}"' for eni in node.enis)
+        to = f"{ip} daddr {self.subnet}"
+        ports = PORTS[node.settings.randomize_snat]
         return f"""chain arrive {{
   type nat hook prerouting priority dstnat - 10; policy accept;
-  {ip} daddr {self.subnet} meta l4proto tcp reject with tcp reset
-  {ip} daddr {self.subnet} reject with {icmp} type admin-prohibited
+  iifname != {{ {links} }} {to} meta l4proto tcp reject with tcp reset
+  {to} reject with {icmp} type admin-prohibited
   meta iifgroup {GROUP} {ip} saddr != {self.subnet} drop
   meta iifgroup {GROUP} fib saddr . iif oif 0 drop
 }}
@@ -142,7 +146,7 @@ chain out {{
 }}
 chain guard {{
   type filter hook postrouting priority srcnat + 20; policy accept;
-  {ip} saddr {self.subnet} drop
+  {ip} saddr {self.subnet} oifname {{ {links} }} drop
 }}"""
 
     # -- a pod -------------------------------------------------------------------------
