@@ -40,9 +40,8 @@ from eniplug.hooks import (
 from eniplug.hooks.errors import ConfigError, RangeFullError
 from eniplug.hooks.objects import NftFamily
 from eniplug.hooks.values import POD_GROUP
-from eniplug.plugins._enis import PODS, forwarding
+from eniplug.plugins._enis import PODS, PORTS, forwarding
 from eniplug.plugins._gateway import through_gateway
-from eniplug.plugins.snat import PORTS
 
 GROUP: Final = POD_GROUP + 0x80
 """The link group of egress interfaces; no ENI has this number."""

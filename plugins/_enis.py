@@ -28,6 +28,9 @@ PODS: Final = 512
 
 LAST_POD_GROUP: Final = POD_GROUP + 0x7F
 
+PORTS: Final = {"prng": " fully-random", "hashrandom": " random", "none": ""}
+"""AWS_VPC_K8S_CNI_RANDOMIZESNAT in the words of nftables (nft(8), "NAT statements")."""
+
 LOOSE: Final = 2
 """rp_filter: some route back must exist (RFC 3704), by whichever interface."""
 

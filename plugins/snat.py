@@ -8,15 +8,11 @@ decision; this one only translates.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from attrs import frozen
 
 from eniplug.hooks import NftTable, Node, Object, hookimpl
-from eniplug.plugins._enis import elements
-
-PORTS: Final = {"prng": " fully-random", "hashrandom": " random", "none": ""}
-"""AWS_VPC_K8S_CNI_RANDOMIZESNAT in the words of nftables (nft(8), "NAT statements")."""
+from eniplug.plugins._enis import PORTS, elements
 
 
 @frozen(eq=False, kw_only=True)
