@@ -1,8 +1,12 @@
 from __future__ import annotations
 
-import pytest
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
-from eniplug.core.modes import check_modes
+import pytest
+from attrs import evolve
+
+from eniplug.core.ec2 import EniFacts
+from eniplug.core.modes import check_modes, check_primary
 from eniplug.core.settings import Settings
 from eniplug.hooks.errors import ConfigError
 
@@ -56,3 +60,31 @@ def test_a_contradiction_is_one_line_that_names_the_setting(
 
     assert next(iter(environ)) in found.value.message
     assert "\n" not in found.value.message
+
+
+PRIMARY = EniFacts(
+    id="eni-1",
+    mac="02:00:00:00:00:01",
+    subnet="subnet-1",
+    subnet_cidr=IPv4Network("10.0.0.0/24"),
+    address=IPv4Address("10.0.0.4"),
+    device=0,
+)
+
+
+def check_node(primary: EniFacts, *plugins: object) -> None:
+    check_primary(primary, [{"type": "eniplug", "plugins": [*plugins, "pod-veth"]}])
+
+
+@pytest.mark.parametrize("plugin", [SIX, DUAL])
+def test_pods_with_ipv6_need_a_node_with_ipv6(plugin: object) -> None:
+    own = evolve(PRIMARY, addresses6=(IPv6Address("2001:db8::4"),))
+
+    check_node(own, plugin)
+    with pytest.raises(ConfigError, match="primary ENI eni-1 has no IPv6 address"):
+        check_node(PRIMARY, plugin)
+
+
+@pytest.mark.parametrize("plugin", ["secondary-ip", "prefix-delegation"])
+def test_pods_with_ipv4_do_not(plugin: str) -> None:
+    check_node(PRIMARY, plugin)
