@@ -29,6 +29,7 @@ from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message, Socket
 from eniplug.core.kernel.pairs import Pairs
 from eniplug.core.kernel.settle import settle
+from eniplug.core.kernel.usable import await_usable
 from eniplug.hooks import HOST, POD, LinkState, NftTable, Object, Sysctl, Veth
 from eniplug.hooks.errors import KernelError, NetnsError
 from eniplug.hooks.objects import Key
@@ -102,6 +103,7 @@ class Kernel:
         changes = Changes()
         with ExitStack() as stack:
             host = stack.enter_context(self._host())
+            pod: Namespace | None = None
             try:
                 raise_host: list[Step] = []
                 if pairs.veths or any(one.side is POD for one in objects):
@@ -117,6 +119,8 @@ class Kernel:
                     # when the kernel has got round to its carrier (linkwatch).
                     raise_host = pairs.raised(host, alias, ipv6=self._ipv6)
                 changes.make(host, pairs.rest(objects, HOST), first=raise_host)
+                if pod is not None:
+                    await_usable(pod, objects)
             except BaseException as error:
                 for words in changes.undo():
                     error.add_note(f"not undone: {words}")

@@ -55,6 +55,10 @@ class Namespace:
         refused = self.send(messages).values()
         return [e.words for e in refused if e.errno not in GONE]
 
+    def ask(self, request: Message) -> bytes:
+        """Read one thing.  Raises NetlinkError."""
+        return self._socket.get(request)
+
     def dump(self, request: Message) -> list[bytes]:
         """Read many things; nothing where there are none.  Raises KernelError."""
         try:

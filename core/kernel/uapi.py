@@ -99,6 +99,7 @@ RTA_TABLE: Final = 15
 RTA_ENCAP: Final = 22
 RTA_NH_ID: Final = 30
 RTN_UNICAST: Final = 1
+RTN_LOCAL: Final = 2
 RT_SCOPE_UNIVERSE: Final = 0
 RT_SCOPE_LINK: Final = 253
 RTM_F_CLONED: Final = 0x200
