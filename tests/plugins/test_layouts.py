@@ -116,8 +116,8 @@ class Machine:
             case PolicyRoutes():
                 objects += self.layout.program_routes(allocation)
         self.kernel.apply(objects, self.world.pod(name))
-        # The kernel lets the host end send a moment after the pod's end came up.
-        wait_until(lambda: self.world.ip("link", "show", pod.host_ifname), _is_up)
+        # The kernel lets the pod's end send a moment after the host's end came up.
+        wait_until(lambda: self.world.ip("link", "show", "eth0", pod=name), _is_up)
 
     def socket(self, pod: str, address: str) -> socket.socket:
         """Open a pod's UDP socket on PORT."""
