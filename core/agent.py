@@ -231,10 +231,10 @@ class Agent:
                     return eni_of(found, by_mac[found.mac], mark=1)
             return None
 
-        log.error("the store does not know all pods that run here", lost=len(lost))
-        slot = max((part.pod.slot for part in known), default=-1) + 1
-        parts = tuple(rebuild.parts_of(lost, survey(), eni_of_address, slot))
-        if new and len(parts) < len(lost) and not self._options.rebuild:
+        pods = {link.alias for link in lost.values()}
+        log.error("the store does not know all pods that run here", lost=len(pods))
+        parts = tuple(rebuild.parts_of(lost, survey(), eni_of_address))
+        if new and len(parts) < len(pods) and not self._options.rebuild:
             store.close()
             set_aside(store.path)
             msg = "the store is lost, and not every running pod's address can be told"

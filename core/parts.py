@@ -65,5 +65,6 @@ class Part:
 
     @property
     def alias(self) -> str:
-        """What its host link is marked with, so that it is known without the store."""
-        return f"eniplug/1 {self.pod.container_id} {self.pod.ifname} {self.pod.network}"
+        """What its host links are marked with: all that is lost with the store."""
+        pod = self.pod
+        return f"eniplug/1 {pod.container_id} {pod.ifname} {pod.network} {pod.slot}"

@@ -8,7 +8,14 @@ remove a pod when its DEL comes: what else it had goes with its link.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from ipaddress import ip_interface
 from typing import Final
 
@@ -18,7 +25,7 @@ from eniplug.core.kernel import LinkInfo
 from eniplug.core.kernel.graves import GRAVES
 from eniplug.core.kernel.survey import Survey
 from eniplug.core.parts import AttachmentKey, Life, Part
-from eniplug.hooks import Allocation, Eni, Ip, Nic, Object, Pod, Route, Veth
+from eniplug.hooks import Allocation, Eni, Ip, Nic, Pod, Route, Veth
 from eniplug.hooks.values import POD_GROUP
 
 log = structlog.get_logger()
@@ -27,8 +34,8 @@ MARK: Final = "eniplug/1 "
 """How the alias of each host link of ours begins."""
 
 LAST_MARK: Final = 128
-NAMES: Final = 3
-"""What follows in it: container id, interface name, network."""
+WORDS: Final = 4
+"""What follows in it: container id, interface name, network, slot."""
 
 
 def ours(links: Mapping[str, LinkInfo]) -> dict[str, LinkInfo]:
@@ -48,7 +55,7 @@ def strangers(
     return {
         name: link
         for name, link in ours(links).items()
-        if link.alias.rpartition(" ")[0] not in keys
+        if link.alias.rsplit(" ", 2)[0] not in keys
     }
 
 
@@ -67,69 +74,89 @@ def marks_of(links: Mapping[str, LinkInfo], parts: Iterable[Part]) -> dict[str, 
 
 
 def parts_of(
-    links: Mapping[str, LinkInfo],
-    found: Survey,
-    eni_of: Callable[[Ip], Eni | None],
-    slot: int = 0,
+    links: Mapping[str, LinkInfo], found: Survey, eni_of: Callable[[Ip], Eni | None]
 ) -> Iterator[Part]:
-    """Make a live part of each host link of ours that leads to an address.
+    """Make a live part of the host links of each pod, if each leads to an address.
 
-    ``eni_of`` tells whose an address is, None when it is no ENI's.  Slots are given
-    from ``slot`` on.
+    ``eni_of`` tells whose an address is, None when it is no ENI's.
     """
-    for name, link in sorted(ours(links).items()):
-        names = link.alias.removeprefix(MARK).split(" ")
-        routes = [
-            route
-            for route in found.routes.get(name, ())
-            if route.destination.prefixlen == route.destination.max_prefixlen
-        ]
-        if len(names) != NAMES or not routes:
-            log.warning("a link of ours that leads nowhere is left", link=name)
+    for alias, its in _by_alias(links).items():
+        words = alias.removeprefix(MARK).split(" ")
+        routes = {link.name: _to_pods(found, link.name) for link in its}
+        if len(words) != WORDS or not (words[3].isdecimal() and all(routes.values())):
+            nowhere = [name for name in routes if not routes[name]]
+            log.warning("links of ours that lead nowhere are left", links=nowhere)
             continue
-        pods = {route.destination for route in routes}
-        rules = [rule for rule in found.rules if pods & {rule.src, rule.dst}]
-        container_id, ifname, network = names
-        pod = Pod(container_id=container_id, ifname=ifname, network=network, slot=slot)
-        slot += 1
-        log.info("found a running pod", link=name, container=container_id)
-        yield _part(pod, link, (*routes, *rules), eni_of)
+        container_id, ifname, network, slot = words
+        pod = Pod(
+            container_id=container_id, ifname=ifname, network=network, slot=int(slot)
+        )
+        log.info("found a running pod", links=[*routes], container=container_id)
+        yield _part(pod, its, found, eni_of)
+
+
+def _by_alias(links: Mapping[str, LinkInfo]) -> dict[str, list[LinkInfo]]:
+    """The host links of each pod: one, or more where it has further ways out."""
+    pods: dict[str, list[LinkInfo]] = {}
+    for _, link in sorted(ours(links).items()):
+        pods.setdefault(link.alias, []).append(link)
+    return pods
+
+
+def _to_pods(found: Survey, link: str) -> tuple[Route, ...]:
+    return tuple(
+        route
+        for route in found.routes.get(link, ())
+        if route.destination.prefixlen == route.destination.max_prefixlen
+    )
 
 
 def _part(
     pod: Pod,
-    link: LinkInfo,
-    objects: tuple[Object, ...],
+    links: Sequence[LinkInfo],
+    found: Survey,
     eni_of: Callable[[Ip], Eni | None],
 ) -> Part:
-    veth = Veth(
-        name=link.name,
-        peer=pod.ifname,
-        mac=link.mac,
-        peer_mac=pod.mac("pod"),
-        mtu=link.mtu,
-    )
-    addresses = {
-        ip_interface(one.destination.network_address): None
-        for one in objects
-        if isinstance(one, Route)
-    }
-    nic = Nic(
-        ifname=pod.ifname,
-        host_ifname=link.name,
-        mac=veth.peer_mac,
-        host_mac=veth.mac,
-        addresses=tuple(addresses),
-        eni=eni_of(next(iter(addresses)).ip),
-    )
+    nics = [_nic(pod, link, _to_pods(found, link.name), eni_of) for link in links]
+    own = next((nic for nic in nics if nic.eni is not None), nics[0])
+    routes = [route for link in links for route in _to_pods(found, link.name)]
+    pods = {route.destination for route in routes}
+    veths = [
+        Veth(
+            name=link.name,
+            peer=pod.ifname,
+            mac=link.mac,
+            peer_mac=own.mac,
+            mtu=link.mtu,
+        )
+        for link in links
+    ]
+    rules = [rule for rule in found.rules if pods & {rule.src, rule.dst}]
     return Part(
         pod=pod,
         plugins=("rebuilt",),
-        allocation=Allocation(nics=(nic,)),
+        allocation=Allocation(nics=(own,)),
         leased=True,
-        objects=(veth, *objects),
+        objects=(*veths, *routes, *rules),
         request=b"",
         made=time.time(),
         life=Life.LIVE,
         result={},
+    )
+
+
+def _nic(
+    pod: Pod,
+    link: LinkInfo,
+    routes: Sequence[Route],
+    eni_of: Callable[[Ip], Eni | None],
+) -> Nic:
+    addresses = [ip_interface(one.destination.network_address) for one in routes]
+    return Nic(
+        ifname=pod.ifname,
+        host_ifname=link.name,
+        mac=pod.mac("pod"),
+        host_mac=link.mac,
+        addresses=tuple(dict.fromkeys(addresses)),
+        eni=eni_of(addresses[0].ip),
     )

@@ -6,7 +6,7 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Bed:
     """A lab, its namespaces from the inside, and the pods' results."""
 
     lab: LabHand
+    conflist: dict[str, Any]
     undo: ExitStack
     results: dict[str, dict[str, Any]] = field(factory=dict)
 
@@ -64,8 +65,12 @@ class Bed:
     def node(self, number: int = 1) -> Inside:
         return self.inside(self.lab.names.node(number))
 
-    def ip(self, where: str, *words: str) -> Any:
-        return json.loads(self.lab.inside(where, "ip", "-j", *words) or "[]")
+    def ip(self, pod: str, *words: str) -> Any:
+        return json.loads(self.pod(pod).call(command, "ip", "-j", *words))
+
+    def agent(self, do: str) -> None:
+        """Kill or start the agent of node 1."""
+        ask(self.lab.names, "agent", number=1, do=do)
 
     def address(self, pod: str, link: str) -> str:
         """The address of an interface of a pod."""
@@ -88,13 +93,10 @@ class Bed:
     def check(self, pod: str) -> Any:
         """Run CHECK as the runtime does; None when it is content."""
         (known,) = (p for p in self.lab.status()["pods"] if p["name"] == pod)
-        config = json.loads(
-            self.lab.inside("node1", "cat", "/etc/cni/net.d/10-eniplug.conflist")
-        )
         entry = {
-            **config["plugins"][0],
+            **self.conflist["plugins"][0],
             "cniVersion": "1.0.0",
-            "name": config["name"],
+            "name": self.conflist["name"],
             "prevResult": self.results[pod],
         }
         variables = {
@@ -109,7 +111,7 @@ class Bed:
 def a_bed(name: str, conflist: dict[str, Any], **fields: Any) -> Iterator[Bed]:
     with ExitStack() as undo:
         lab = undo.enter_context(a_lab(f"{MINE}-{name}", conflist=conflist, **fields))
-        yield Bed(lab, undo)
+        yield Bed(lab, conflist, undo)
 
 
 @pytest.fixture(scope="module")
@@ -123,15 +125,16 @@ def six() -> Iterator[Bed]:
 
 @pytest.fixture(scope="module")
 def four() -> Iterator[Bed]:
-    """A node as the AWS VPC CNI leaves it, pods with IPv4, and egress-v6 for three."""
-    plugins = ["secondary-ip", "pod-veth", "policy-routes", "snat"]
+    """A node as the AWS VPC CNI leaves it, and egress-v6 with room for 13 pods."""
     plan = example("ipv4-egress-v6")
     plan["plugins"][0]["plugins"] = [
-        *plugins,
-        {"name": "egress-v6", "subnet": "fd00::ac:0/120"},
+        *("secondary-ip", "pod-veth", "policy-routes", "snat"),
+        {"name": "egress-v6", "subnet": "fd00::ac:0/124"},
     ]
     settings = {"IP_COOLDOWN_PERIOD": "0"}
     with a_bed("four", plan, nodes=1, environment=settings) as bed:
+        for number in range(13):
+            bed.add(f"p{number}")
         yield bed
 
 
@@ -198,12 +201,12 @@ def test_a_pod_cannot_go_out_with_another_pods_address(six: Bed) -> None:
     outside = six.inside(six.lab.names.internet)
     for forged in (six.address("near", "v4if0"), "10.0.0.77"):
         catcher = outside.call(probes.Catcher)
-        six.pod("here").call(
-            probes.forge_and_send, forged, INTERNET, catcher.port, "v4if0"
-        )
+        with closing(catcher):
+            six.pod("here").call(
+                probes.forge_and_send, forged, INTERNET, catcher.port, "v4if0"
+            )
 
-        assert catcher.first() == b"honest"
-        catcher.close()
+            assert catcher.first() == b"honest"
 
 
 WATCH = f"""
@@ -269,9 +272,9 @@ def test_an_agent_that_is_killed_keeps_slots_and_addresses(six: Bed) -> None:
     for pod in ("one", "two"):
         six.add(pod)
     before = {pod: six.address(pod, "v4if0") for pod in ("here", "near", "one", "two")}
-    six.lab.run("agent", "kill", "1")
+    six.agent("kill")
     assert six.pod("one").call(probes.fetch, INTERNET) == six.public()
-    six.lab.run("agent", "start", "1")
+    six.agent("start")
 
     assert {pod: six.address(pod, "v4if0") for pod in before} == before
     assert six.check("one") is None
@@ -287,12 +290,33 @@ def test_an_agent_that_is_killed_keeps_slots_and_addresses(six: Bed) -> None:
     six.lab.remove("two", "three", "four")
 
 
+def test_a_store_that_is_lost_costs_no_pod_its_slot(six: Bed) -> None:
+    six.add("before")
+    six.add("kept")
+    six.lab.remove("before")
+    kept = six.address("kept", "v4if0")
+    six.agent("kill")
+    six.lab.inside("node1", "sh", "-c", "rm /run/eniplug/state.db*")
+    six.agent("start")
+
+    new = ["new1", "new2", "new3"]
+    for pod in new:
+        six.add(pod)
+
+    addresses = [six.address(pod, "v4if0") for pod in ("here", "near", "kept", *new)]
+    assert kept in addresses
+    assert len(set(addresses)) == len(addresses)
+    for pod in ("kept", *new):
+        assert six.pod(pod).call(probes.fetch, INTERNET) == six.public()
+    six.lab.remove("kept", *new)
+    left = six.lab.inside("node1", "ip", "route", "show", "table", "512")
+    assert len(left.splitlines()) == 2
+
+
 # -- pods with IPv4 --------------------------------------------------------------------
 
 
 def test_pods_with_ipv4_reach_ipv6_as_their_node_by_either_eni(four: Bed) -> None:
-    for number in range(12):
-        four.add(f"p{number}")
     node = four.lab.status()["nodes"][0]
     first, second = node["enis"][:2]
     (own6,) = first["addresses6"]
@@ -303,3 +327,28 @@ def test_pods_with_ipv4_reach_ipv6_as_their_node_by_either_eni(four: Bed) -> Non
         assert four.pod(pod).call(probes.fetch, INTERNET) == node["public"]
         assert four.pod(pod).call(probes.fetch, INTERNET6) == own6
         assert ip_address(four.address(pod, "v6if0")) in RANGE6
+
+
+def test_beyond_the_range_a_pod_is_refused_until_another_one_is_gone(four: Bed) -> None:
+    (answer,) = ask(four.lab.names, "pod-add", pods=["more"], node=1)
+    assert answer["error"]["code"] == 11
+    assert answer["error"]["details"].startswith("range-full: ")
+    assert "fd00::ac:0/124 has addresses for 13 pods" in answer["error"]["msg"]
+
+    freed = four.address("p7", "v6if0")
+    four.lab.remove("p7")
+    four.add("more")
+
+    assert four.address("more", "v6if0") == freed
+    assert four.pod("more").call(probes.fetch, INTERNET6).startswith("2001:db8:")
+
+
+def test_nobody_but_the_node_reaches_a_pod_with_ipv4_by_its_way_out(four: Bed) -> None:
+    target = four.address("p1", "v6if0")
+    with four.mirror(four.pod("p1")) as port:
+        from_node = four.node().call(probes.ask, target, port)
+        from_pod = four.pod("p0").call(probes.ask, target, port)
+
+    assert from_node.startswith("2001:db8:")
+    assert "refused" in from_pod
+    assert not four.pod("p0").call(probes.ping, target, tries=1)
