@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from eniplug.lab import probes, tools
+from eniplug.lab import netns, probes, tools
 from eniplug.lab.control import ask
 from eniplug.lab.netns import Inside
 from eniplug.lab.verify import Matrix
-from kit.labs import LabHand, a_lab
+from kit.labs import LabHand, a_lab, entry
 from kit.names import MINE
 from kit.nodes import command
 
@@ -43,11 +43,10 @@ class Bed:
     undo: ExitStack
     results: dict[str, dict[str, Any]] = field(factory=dict)
 
-    def add(self, pod: str, node: int = 1) -> dict[str, Any]:
-        (answer,) = ask(self.lab.names, "pod-add", pods=[pod], node=node)
-        assert "result" in answer, answer
-        self.results[pod] = answer["result"]
-        return dict(answer["result"])
+    def add(self, *pods: str, node: int = 1) -> None:
+        for answer in ask(self.lab.names, "pod-add", pods=pods, node=node):
+            assert "result" in answer, answer
+            self.results[answer["name"]] = answer["result"]
 
     def own(self, pod: str) -> str:
         """The address that the result tells."""
@@ -93,7 +92,7 @@ class Bed:
     def check(self, pod: str) -> Any:
         """Run CHECK as the runtime does; None when it is content."""
         (known,) = (p for p in self.lab.status()["pods"] if p["name"] == pod)
-        entry = {
+        config = {
             **self.conflist["plugins"][0],
             "cniVersion": "1.0.0",
             "name": self.conflist["name"],
@@ -104,7 +103,7 @@ class Bed:
             "CNI_IFNAME": "eth0",
             "CNI_NETNS": f"/run/netns/{known['namespace']}",
         }
-        return self.lab.call("CHECK", entry, variables).said
+        return self.lab.call("CHECK", config, variables).said
 
 
 @contextmanager
@@ -118,8 +117,7 @@ def a_bed(name: str, conflist: dict[str, Any], **fields: Any) -> Iterator[Bed]:
 def six() -> Iterator[Bed]:
     """Two nodes whose pods have IPv6, and egress-v4; two pods on node 1."""
     with a_bed("six", example("ipv6")) as bed:
-        bed.add("here")
-        bed.add("near")
+        bed.add("here", "near")
         yield bed
 
 
@@ -133,8 +131,7 @@ def four() -> Iterator[Bed]:
     ]
     settings = {"IP_COOLDOWN_PERIOD": "0"}
     with a_bed("four", plan, nodes=1, environment=settings) as bed:
-        for number in range(13):
-            bed.add(f"p{number}")
+        bed.add(*(f"p{number}" for number in range(13)))
         yield bed
 
 
@@ -269,8 +266,7 @@ def test_check_tells_of_an_address_that_is_gone(six: Bed, link: str) -> None:
 
 
 def test_an_agent_that_is_killed_keeps_slots_and_addresses(six: Bed) -> None:
-    for pod in ("one", "two"):
-        six.add(pod)
+    six.add("one", "two")
     before = {pod: six.address(pod, "v4if0") for pod in ("here", "near", "one", "two")}
     six.agent("kill")
     assert six.pod("one").call(probes.fetch, INTERNET) == six.public()
@@ -293,15 +289,14 @@ def test_an_agent_that_is_killed_keeps_slots_and_addresses(six: Bed) -> None:
 def test_a_store_that_is_lost_costs_no_pod_its_slot(six: Bed) -> None:
     six.add("before")
     six.add("kept")
-    six.lab.remove("before")
     kept = six.address("kept", "v4if0")
+    six.lab.remove("before")
     six.agent("kill")
     six.lab.inside("node1", "sh", "-c", "rm /run/eniplug/state.db*")
     six.agent("start")
 
     new = ["new1", "new2", "new3"]
-    for pod in new:
-        six.add(pod)
+    six.add(*new)
 
     addresses = [six.address(pod, "v4if0") for pod in ("here", "near", "kept", *new)]
     assert kept in addresses
@@ -352,3 +347,32 @@ def test_nobody_but_the_node_reaches_a_pod_with_ipv4_by_its_way_out(four: Bed) -
     assert from_node.startswith("2001:db8:")
     assert "refused" in from_pod
     assert not four.pod("p0").call(probes.ping, target, tries=1)
+
+
+def test_a_pod_of_another_projects_plugin_gets_a_way_out_as_well(four: Bed) -> None:
+    plugins = four.conflist["plugins"][0]["plugins"]
+    four.lab.remove("p12")
+    namespace = four.lab.names.pod("foreign")
+    path = str(netns.create(namespace))
+    prev = {
+        "cniVersion": "1.0.0",
+        "interfaces": [{"name": "veth1"}, {"name": "eth0", "sandbox": path}],
+        "ips": [{"interface": 1, "address": "10.1.0.2/24"}],
+    }
+    config = {**entry(plugins[-1]), "prevResult": prev}
+    variables = {
+        "CNI_CONTAINERID": "foreign",
+        "CNI_IFNAME": "eth0",
+        "CNI_NETNS": path,
+    }
+    try:
+        added = four.lab.call("ADD", config, variables).said
+
+        assert added["ips"] == prev["ips"]
+        assert [one["name"] for one in added["interfaces"]][-1] == "v6if0"
+        outside = four.inside(namespace).call(probes.fetch, INTERNET6)
+        assert outside.startswith("2001:db8:")
+        assert four.lab.call("DEL", config, variables).status == 0
+    finally:
+        netns.remove(namespace)
+    four.add("p12")
