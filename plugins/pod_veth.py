@@ -39,12 +39,16 @@ class PodVeth:
                 mtu=pod.mtu,
             )
             if any(address.version == 6 for address in nic.addresses):  # noqa: PLR2004
-                yield _ipv6(nic)
+                yield from _ipv6(nic)
             for address in nic.addresses:
                 yield Address(link=nic.ifname, address=address)
 
 
-def _ipv6(nic: Nic) -> Sysctl:
-    """Switch IPv6 on: where it is off, the kernel refuses the pod's address."""
-    path = f"net/ipv6/conf/{nic.ifname}/disable_ipv6"
-    return Sysctl(path=path, value="0", side=POD)
+def _ipv6(nic: Nic) -> Iterator[Object]:
+    """Switch IPv6 on: where it is off, the kernel refuses the pod's address.
+
+    On the loopback too, so that a pod with IPv6 alone has a ``::1``.
+    """
+    for link in ("lo", nic.ifname):
+        path = f"net/ipv6/conf/{link}/disable_ipv6"
+        yield Sysctl(path=path, value="0", side=POD)

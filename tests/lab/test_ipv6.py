@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
@@ -81,7 +81,7 @@ class Bed:
         return str(self.lab.status()["nodes"][node - 1]["public"])
 
     @contextmanager
-    def mirror(self, inside: Inside) -> Iterator[int]:
+    def mirror(self, inside: Inside) -> Generator[int]:
         """Answer callers there; yields the port."""
         mirror = inside.call(probes.Mirror)
         try:
@@ -107,7 +107,7 @@ class Bed:
 
 
 @contextmanager
-def a_bed(name: str, conflist: dict[str, Any], **fields: Any) -> Iterator[Bed]:
+def a_bed(name: str, conflist: dict[str, Any], **fields: Any) -> Generator[Bed]:
     with ExitStack() as undo:
         lab = undo.enter_context(a_lab(f"{MINE}-{name}", conflist=conflist, **fields))
         yield Bed(lab, conflist, undo)

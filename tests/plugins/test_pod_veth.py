@@ -63,6 +63,7 @@ def test_ipv6_is_switched_on_before_its_address_is_there() -> None:
     _, *declared = PodVeth().setup_netns(a_pod(3), allocation)
 
     assert declared == [
+        Sysctl(path="net/ipv6/conf/lo/disable_ipv6", value="0", side=POD),
         Sysctl(path="net/ipv6/conf/eth0/disable_ipv6", value="0", side=POD),
         Address(link="eth0", address=ip_interface("10.0.0.12/32")),
         Address(link="eth0", address=ip_interface("2001:db8::12/128")),
@@ -86,6 +87,7 @@ def test_ipv6_address_comes_up_where_the_runtime_had_switched_ipv6_off(
     world: World,
 ) -> None:
     netns = world.pod("pod")
+    world.run("ip", "link", "set", "lo", "up", pod="pod")
     for name in ("all", "default"):
         setting = f"net.ipv6.conf.{name}.disable_ipv6=1"
         world.run("sysctl", "-qw", setting, pod="pod")
@@ -97,6 +99,8 @@ def test_ipv6_address_comes_up_where_the_runtime_had_switched_ipv6_off(
     (address,) = link["addr_info"]
     assert address["local"] == "2001:db8::12"
     assert "tentative" not in address
+    (loopback,) = world.ip("-6", "addr", "show", "dev", "lo", pod="pod")
+    assert [one["local"] for one in loopback["addr_info"]] == ["::1"]
 
 
 @pytest.mark.root
