@@ -26,7 +26,6 @@ class Mode:
     name: str
     addresses: str | Mapping[str, Any]
     egress: Sequence[str] = ("snat",)
-    ipv6: bool = False
     instance_type: str = "t3.nano"
 
     def conflist(self, layout: str) -> str:
@@ -43,7 +42,13 @@ def _prefixes(family: str) -> Mapping[str, str]:
 MODES: Final = (
     Mode(name="secondary-ip", addresses="secondary-ip", instance_type="t3.small"),
     Mode(name="prefix-delegation", addresses="prefix-delegation"),
-    Mode(name="dual-stack", addresses=_prefixes("dual-stack"), ipv6=True),
+    Mode(name="IPv6 + egress-v4", addresses=_prefixes("ipv6"), egress=("egress-v4",)),
+    Mode(name="dual stack", addresses=_prefixes("dual-stack")),
+    Mode(
+        name="IPv4 + egress-v6",
+        addresses="prefix-delegation",
+        egress=("snat", "egress-v6"),
+    ),
 )
 
 
@@ -79,7 +84,6 @@ def columns(
             plan = Plan(
                 lab=names.lab,
                 instance_type=mode.instance_type,
-                ipv6=mode.ipv6,
                 conflist=mode.conflist(layout),
             )
             launch.up(plan, lambda _: None)

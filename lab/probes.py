@@ -189,17 +189,20 @@ class Catcher:
         self._socket.close()
 
 
-def forge_and_send(source: str, address: str, port: int) -> None:
+def forge_and_send(source: str, address: str, port: int, link: str = "") -> None:
     """Send ``forged`` from a source that is not ours, then ``honest`` from our own.
 
-    They take the same way, so a receiver whose first one is ``honest`` was never
-    reached by the other.
+    They take the same way, by ``link`` if it is told, so a receiver whose first one is
+    ``honest`` was never reached by the other.
     """
+    by = link.encode()
     packet = _datagram(ip_address(source), ip_address(address), port, b"forged")
     family = _ECHOES[ip_address(address).version].family
     with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, by)
         raw.sendto(packet, (address, 0))
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, by)
         sock.sendto(b"honest", (address, port))
 
 

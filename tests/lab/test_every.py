@@ -25,8 +25,8 @@ def test_the_matrix_holds_with_each_layout(mode: Mode) -> None:
         failed = [found for found in column.findings if not found.holds]
         assert failed == [], (column.mode, column.layout)
         tried = every.titles([column])
-        assert len(tried) >= 10
-        assert NODE_PORT in tried
+        assert len(tried) >= 9
+        assert (NODE_PORT in tried) is (mode.name != "IPv6 + egress-v4")
 
 
 def test_a_line_holds_if_all_of_it_does_and_is_empty_if_nothing_was_tried() -> None:
