@@ -145,8 +145,8 @@ class Agent:
             patience=self._settings.add_wait,
             gc_strict=self._options.gc_strict,
         )
-        attachments.recover()
         scope.settle()
+        attachments.recover()
         recorded = store.blocks()
         for eni in enis:
             self._take_up(state, facts, eni, recorded.get(eni.id, {}))

@@ -14,9 +14,10 @@ from attrs import evolve
 
 from eniplug.core.chain import Chain, Declaration
 from eniplug.core.kernel import Kernel
+from eniplug.core.parts import Life
 from eniplug.core.state import State
 from eniplug.core.store import Store
-from eniplug.hooks import Eni, LinkState, Node, Object, Sysctl
+from eniplug.hooks import Eni, LinkState, NftElement, Node, Object, Sysctl
 
 
 class NodeScope:
@@ -30,6 +31,19 @@ class NodeScope:
         self._kernel = kernel
         self._state = state
         self._lock = Lock()
+
+    def _elements(self) -> list[NftElement]:
+        """What pods have in nftables; of an ADD under way what is there already."""
+        return [
+            one
+            for part in self._state.parts()
+            for one in part.objects
+            if isinstance(one, NftElement)
+            and (
+                part.life is Life.LIVE
+                or (part.life is Life.PENDING and not self._kernel.check((one,), None))
+            )
+        ]
 
     @property
     def node(self) -> Node:
@@ -85,7 +99,7 @@ class NodeScope:
             self._state.with_store(
                 lambda store: store.keep_node_objects(tuple(both), earlier)
             )
-            self._kernel.settle(had, wanted, earlier)
+            self._kernel.settle(had, wanted, earlier, self._elements())
             self._state.with_store(
                 lambda store: store.keep_node_objects(wanted, earlier)
             )

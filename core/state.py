@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 from attrs import define, evolve, field
 
+from eniplug.core.claims import Claims
 from eniplug.core.parts import AttachmentKey, Life, Part
 from eniplug.core.pool import AddressPool, Counts, Quarantined
 from eniplug.core.store import Store
@@ -108,6 +109,7 @@ class State:
         self._now = now
         self._parts: dict[AttachmentKey, list[Part]] = {}
         self._host_keys: dict[Key, AttachmentKey] = {}
+        self._claims = Claims()
         self._line: list[Waiter] = []
         self._slots_used: set[int] = set()
         self._slots_free: list[int] = []
@@ -322,9 +324,11 @@ class State:
     def begin(self, part: Part) -> Part:
         """Commit a part before anything of it is done.
 
-        Raises ConflictError when another attachment has one of its host objects.
+        Raises TakenError when another attachment has what it claims, ConflictError
+        when one has another of its host objects.
         """
         with self._mutex:
+            self._claims.check(part)
             for one in part.objects:
                 owner = self._host_keys.get(one.key) if one.side is HOST else None
                 if owner is not None:
@@ -394,6 +398,7 @@ class State:
 
     def _file(self, part: Part) -> None:
         self._parts.setdefault(part.key, []).append(part)
+        self._claims.add(part)
         for one in part.objects:
             if one.side is HOST:
                 self._host_keys[one.key] = part.key
@@ -404,6 +409,7 @@ class State:
             self._parts[part.key] = kept
         else:
             self._parts.pop(part.key, None)
+        self._claims.remove(part)
         for one in part.objects:
             if one.side is HOST:
                 self._host_keys.pop(one.key, None)

@@ -15,6 +15,7 @@
     │   ├── UnknownPluginError         7  unknown-plugin
     │   ├── OptionError                7  bad-option
     │   ├── ConflictError              7  conflicting-objects
+    │   │   └── TakenError             7  taken
     │   └── InterfaceTakenError        7  interface-taken
     ├── RetryError                    11  try-again
     │   ├── PoolEmptyError            11  pool-empty
@@ -156,6 +157,13 @@ class ConflictError(ConfigError):
 
     reason = "conflicting-objects"
     remedy = "remove one of the plugins from the conflist entry"
+
+
+class TakenError(ConflictError):
+    """Another pod has what this one claims, such as a host port."""
+
+    reason = "taken"
+    remedy = "delete that pod, or let this one ask for another"
 
 
 class InterfaceTakenError(ConfigError):

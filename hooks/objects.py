@@ -12,6 +12,7 @@ other way) and says whether it vanishes with its link.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import (
     IPv4Address,
@@ -20,6 +21,7 @@ from ipaddress import (
     IPv6Address,
     IPv6Interface,
     IPv6Network,
+    ip_address,
 )
 from textwrap import shorten
 from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
@@ -53,9 +55,13 @@ PROTOCOL: Final = 197
 BOOT: Final = 3
 """RTPROT_BOOT, which ``ip route`` does not print."""
 
+NFT_PROTOCOLS: Final[Mapping[str, int]] = {"tcp": 6, "udp": 17, "sctp": 132}
+"""The protocols that an `NftElement` may name (IANA, "Protocol Numbers")."""
+
 _NAME = re.compile(r"[^\s/:\0]{1,15}")
 _LONGEST = 15  # bytes of a name; IFNAMSIZ counts the final zero as well
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_NFT_NAME = r"[A-Za-z][A-Za-z0-9_-]{0,63}"
 _SYSCTL = re.compile(r"net(/[A-Za-z0-9_.@-]+)+")
 
 
@@ -85,6 +91,24 @@ def _sysctl_path(_: object, attribute: Attribute[str], value: str) -> None:
         raise ValueError(msg)
 
 
+def _element(_: object, attribute: Attribute[str], value: str) -> None:
+    """Hold to the form in which nft prints addresses, protocols and ports."""
+    for part in value.split(" . "):
+        try:
+            port = part.isdecimal() and str(int(part)) == part and int(part) < 1 << 16
+            plain = port or part in NFT_PROTOCOLS or str(ip_address(part)) == part
+        except ValueError:
+            plain = False
+        if not plain or "%" in part:
+            msg = f"{attribute.name}: {part!r} is no address, protocol or port"
+            raise ValueError(msg)
+
+
+def _value(this: object, attribute: Attribute[str], value: str) -> None:
+    if value:
+        _element(this, attribute, value)
+
+
 def _short(self: Any) -> str:
     """Write an object for a message: only what is not as usual, and no long texts."""
     told = [
@@ -96,6 +120,30 @@ def _short(self: Any) -> str:
 
 
 _mtu = validators.and_(validators.ge(68), validators.le(65535))
+
+
+@frozen(kw_only=True)
+class Claim:
+    """Something of the node that one attachment at a time has; it makes nothing.
+
+    ``what`` names it for people, as in ``host port 80/tcp``.  ``where`` is the part of
+    it that is claimed; none is all of it, which meets every part.
+    """
+
+    rank: ClassVar[int] = 0
+    with_link: ClassVar[bool] = False
+
+    what: str = field(validator=validators.min_len(1))
+    where: str = ""
+    side: Side = field(default=HOST, validator=validators.in_([HOST]))
+
+    def __str__(self) -> str:
+        return f"{self.what} on {self.where}" if self.where else self.what
+
+    @property
+    def key(self) -> Key:
+        """Both fields."""
+        return "Claim", self.side, self.what, self.where
 
 
 @frozen(kw_only=True)
@@ -204,7 +252,7 @@ class NftTable:
     __str__ = _short
 
     family: NftFamily = field(validator=validators.in_(get_args(NftFamily)))
-    name: str = field(validator=validators.matches_re(r"[A-Za-z][A-Za-z0-9_-]{0,63}"))
+    name: str = field(validator=validators.matches_re(_NFT_NAME))
     text: str
     side: Side = field(default=HOST, validator=validators.in_([HOST]))
 
@@ -310,8 +358,50 @@ class Rule:
         )
 
 
+@frozen(kw_only=True)
+class NftElement:
+    """An element of a set or map in an `NftTable`.
+
+    ``element``, and in a map ``value``, are addresses, protocols and ports as nft
+    prints them, with `` . `` between them: ``tcp . 80``.  The table is its plugin's
+    own, so another value in its place is a leftover, and is replaced.
+    """
+
+    rank: ClassVar[int] = 6
+    with_link: ClassVar[bool] = False
+    __str__ = _short
+
+    family: NftFamily = field(validator=validators.in_(get_args(NftFamily)))
+    table: str = field(validator=validators.matches_re(_NFT_NAME))
+    set: str = field(validator=validators.matches_re(_NFT_NAME))
+    element: str = field(validator=_element)
+    value: str = field(default="", validator=_value)
+    side: Side = field(default=HOST, validator=validators.in_([HOST]))
+
+    @property
+    def key(self) -> Key:
+        """The set or map, and the element."""
+        return (
+            "NftElement",
+            self.side,
+            self.family,
+            self.table,
+            self.set,
+            self.element,
+        )
+
+
 Object: TypeAlias = (
-    Veth | LinkState | Sysctl | Address | NftTable | Neighbor | Route | Rule
+    Veth
+    | LinkState
+    | Sysctl
+    | Address
+    | NftTable
+    | Neighbor
+    | Route
+    | Rule
+    | NftElement
+    | Claim
 )
 
 KINDS: Final[tuple[type[Object], ...]] = get_args(Object)

@@ -28,17 +28,38 @@ def pod() -> None:
     metavar="IN/OUT",
     help="Bits per second to and from the pod, such as 10M/5M.",
 )
+@click.option(
+    "--port",
+    "ports",
+    multiple=True,
+    metavar="HOST:CONTAINER[/PROTOCOL]",
+    help="Ask for a port of the node, such as 8080:80, 5353:53/udp or"
+    " 127.0.0.1:8080:80; may be repeated.",
+)
 @with_json
 @for_lab
 def add(
-    names: Names, pods: tuple[str, ...], node: int, bandwidth: str | None, as_json: bool
+    names: Names,
+    *,
+    pods: tuple[str, ...],
+    node: int,
+    bandwidth: str | None,
+    ports: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Run the conflist's whole chain for each pod and print the CNI result.
 
     Several names are added side by side; --json then answers with an object of
     results by name.
     """
-    answers = ask(names, "pod-add", pods=pods, node=node, bandwidth=_rates(bandwidth))
+    answers = ask(
+        names,
+        "pod-add",
+        pods=pods,
+        node=node,
+        bandwidth=_rates(bandwidth),
+        ports=[_port(text) for text in ports],
+    )
     if as_json:
         results = {a["name"]: a.get("result") or a["error"] for a in answers}
         print_json(results if len(pods) > 1 else next(iter(results.values())))
@@ -61,6 +82,22 @@ def _rates(text: str | None) -> tuple[int, int] | None:
         msg = f"--bandwidth {text}: not of the form IN/OUT, such as 10M/5M"
         raise click.UsageError(msg) from None
     return into, out
+
+
+def _port(text: str) -> dict[str, Any]:
+    """Read `[ADDRESS:]HOST:CONTAINER[/PROTOCOL]` as containerd writes it."""
+    rest, _, protocol = text.partition("/")
+    address, _, inside = rest.rpartition(":")
+    address, _, outside = address.rpartition(":")
+    if not (outside.isdecimal() and inside.isdecimal()):
+        msg = f"--port {text}: not of the form HOST:CONTAINER, such as 8080:80/udp"
+        raise click.UsageError(msg)
+    return {
+        "HostPort": int(outside),
+        "ContainerPort": int(inside),
+        "Protocol": protocol or "tcp",
+        "HostIP": address.strip("[]"),
+    }
 
 
 def _end(answers: list[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -104,19 +104,26 @@ class Pods:
         pods: Iterable[str],
         node: int = 1,
         bandwidth: tuple[int, int] | None = None,
+        ports: Sequence[Mapping[str, Any]] = (),
     ) -> list[dict[str, Any]]:
         """Add pods to a node, side by side.
 
         ``bandwidth`` is in bits per second, to and from the pod; 0 is no limit.
+        ``ports`` are runtimeConfig's portMappings.
         Returns, for each, ``{"name", "node", "seconds"}`` with ``result``, the CNI
         result, or ``error``, the CNI error.
         """
         where = self._find(node)
-        born = [self._conceive(name, node, bandwidth) for name in pods]
+        runtime: dict[str, Any] = {}
+        if bandwidth:
+            runtime["bandwidth"] = _shape(*bandwidth)
+        if ports:
+            runtime["portMappings"] = ports
+        born = [self._conceive(name, node, runtime) for name in pods]
         with ThreadPoolExecutor(AT_ONCE) as threads:
             return list(threads.map(lambda pod: self._add(pod, where), born))
 
-    def _conceive(self, name: str, node: int, bandwidth: tuple[int, int] | None) -> Pod:
+    def _conceive(self, name: str, node: int, runtime: Mapping[str, Any]) -> Pod:
         id_ = secrets.token_hex(32)
         args = {
             "IgnoreUnknown": "1",
@@ -131,7 +138,7 @@ class Pods:
             namespace=self._names.pod(name),
             id=id_,
             args=args,
-            runtime={"bandwidth": _shape(*bandwidth)} if bandwidth else {},
+            runtime=runtime,
         )
 
     def _add(self, pod: Pod, node: Node) -> dict[str, Any]:

@@ -24,13 +24,24 @@ from eniplug.core.kernel import graves
 from eniplug.core.kernel.changes import Changes, Step, removal, vanishes
 from eniplug.core.kernel.compare import Difference, differences
 from eniplug.core.kernel.decode import LinkInfo
+from eniplug.core.kernel.elements import Elements
 from eniplug.core.kernel.lock import FairLock
 from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message, Socket
 from eniplug.core.kernel.pairs import Pairs
 from eniplug.core.kernel.settle import settle
 from eniplug.core.kernel.usable import await_usable
-from eniplug.hooks import HOST, POD, LinkState, NftTable, Object, Sysctl, Veth
+from eniplug.hooks import (
+    HOST,
+    POD,
+    Claim,
+    LinkState,
+    NftElement,
+    NftTable,
+    Object,
+    Sysctl,
+    Veth,
+)
 from eniplug.hooks.errors import KernelError, NetnsError
 from eniplug.hooks.objects import Key
 
@@ -62,12 +73,13 @@ class Kernel:
         self._proc_sys = proc_sys
         self._nft = nft
         self._connect = connect
+        self._elements = Elements(connect)
         self._graves = graves.Graves()
         self._numbers = numbers or count(random.randrange(1 << 20, 1 << 30))
         self._ipv6 = Path("/proc/self/net/if_inet6").exists()
 
     def _host(self) -> Namespace:
-        return Namespace(HOST, None, self._connect, self._proc_sys)
+        return Namespace(HOST, None, self._connect, self._proc_sys, self._elements)
 
     def _pod(self, netns: int | None) -> Namespace:
         if netns is None:
@@ -94,7 +106,8 @@ class Kernel:
         ForeignObjectError when somebody else's object is in its place, and
         InterfaceTakenError when the pod has an interface of that name.
         """
-        objects = sorted(objects, key=lambda one: one.rank)
+        made = (one for one in objects if not isinstance(one, Claim))
+        objects = sorted(made, key=lambda one: one.rank)
         for one in objects:
             if isinstance(one, NftTable):
                 msg = f"nftables table {one.name} is the node's, not one attachment's"
@@ -212,12 +225,15 @@ class Kernel:
         had: Collection[Object],
         wanted: Sequence[Object],
         earlier: Mapping[Key, str],
+        elements: Sequence[NftElement] = (),
     ) -> None:
         """Make the host's objects as ``wanted``; see `eniplug.core.kernel.settle`.
 
         ``had`` are ours: they are replaced in place or deleted.  What is wanted and
         missing in the kernel is put back.  A LinkState or Sysctl that is no longer
         wanted gets the value of ``earlier`` if the present one is still ours.
+
+        ``elements`` are pods': a table that is made anew has its own of them at once.
 
         Not all or nothing, but it can be run again after an error.  Raises KernelError
         or ForeignObjectError.
@@ -227,7 +243,7 @@ class Kernel:
                 msg = f"a pod's object is not the node's: {one}"
                 raise KernelError(msg)
         with self._host() as host:
-            settle(host, had, wanted, earlier, self._nft)
+            settle(host, had, wanted, earlier, self._nft, elements=elements)
 
     def links(self) -> Mapping[str, LinkInfo]:
         """Return the host's links by name."""

@@ -7,17 +7,25 @@ is known by position, and undone in the exact reverse.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from errno import EEXIST, EROFS
+from errno import ECANCELED, EEXIST, ENOENT, EROFS
 from itertools import groupby
 from typing import NamedTuple
 
 from attrs import evolve
 
-from eniplug.core.kernel import decode, encode, encode_links
+from eniplug.core.kernel import decode, elements, encode, encode_links
 from eniplug.core.kernel.compare import find, text_of
 from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message, NetlinkError
-from eniplug.hooks import LinkState, Neighbor, Object, Route, Sysctl, Veth
+from eniplug.hooks import (
+    LinkState,
+    Neighbor,
+    NftElement,
+    Object,
+    Route,
+    Sysctl,
+    Veth,
+)
 from eniplug.hooks.errors import ForeignObjectError, KernelError
 from eniplug.hooks.objects import Key
 
@@ -43,6 +51,8 @@ def refusal(one: Object, error: OSError) -> KernelError:
     words = f"{_key(one)}: {error.strerror} (wanted: {one})"
     if error.errno == EROFS:
         return KernelError(words, "mount the host's /proc/sys/net writable")
+    if error.errno == ENOENT and isinstance(one, NftElement):
+        return KernelError(words, "restart the agent: it makes the table again")
     return KernelError(words)
 
 
@@ -74,11 +84,18 @@ def removal(
     try:
         if isinstance(one, LinkState) and before is not None:
             return (encode.create(evolve(one, value=int(before)), place.index),)
+        if isinstance(one, NftElement):
+            return (elements.delete(one),)
         if encode.in_dumps(one):
             return (encode.delete(one, place.index),)
     except NetlinkError:
         pass  # its link is gone, and it with it
     return ()
+
+
+def _innocent_last(refused: tuple[int, NetlinkError]) -> tuple[bool, int]:
+    position, error = refused
+    return error.errno == ECANCELED, position
 
 
 class Changes:
@@ -115,6 +132,9 @@ class Changes:
                     place.write(one, one.value)
                     self.done.append(Done(place, one, before))
                     continue
+                if isinstance(one, NftElement):
+                    steps += [Step(one, m) for m in elements.create(one)]
+                    continue
                 replace = isinstance(one, Route | Neighbor) and slot(one) in ours
                 flags = encode.REPLACE if replace else encode.NEW
                 message = encode.create(one, place.index, flags)
@@ -125,7 +145,7 @@ class Changes:
         for position, step in enumerate(steps):
             if position not in refused:
                 self.done.append(Done(place, step.object, step.before))
-        for position, error in sorted(refused.items()):
+        for position, error in sorted(refused.items(), key=_innocent_last):
             self._refused(place, steps[position].object, error)
 
     def _refused(self, place: Namespace, one: Object, error: NetlinkError) -> None:

@@ -9,7 +9,15 @@ from attrs import frozen
 from eniplug.core.kernel import decode, encode, nft
 from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message, NetlinkError
-from eniplug.hooks import LinkState, NftTable, Object, Sysctl, Veth
+from eniplug.hooks import (
+    Claim,
+    LinkState,
+    NftElement,
+    NftTable,
+    Object,
+    Sysctl,
+    Veth,
+)
 from eniplug.hooks.objects import Key
 
 
@@ -27,6 +35,8 @@ def differences(there: Namespace, objects: Iterable[Object]) -> Iterator[Differe
     present = find(there, objects)
     for one in objects:
         match one:
+            case Claim():
+                pass
             case Veth():
                 yield from _veth(there, one)
             case LinkState() | Sysctl():
@@ -38,6 +48,10 @@ def differences(there: Namespace, objects: Iterable[Object]) -> Iterator[Differe
                 if state is not nft.State.WANTED:
                     absent = state is nft.State.ABSENT
                     yield Difference(one, None if absent else state.value)
+            case NftElement():
+                found = there.elements.value_of(one)
+                if found != one.value:
+                    yield Difference(one, found)
             case _:
                 wanted = decode.canonical(one)
                 other = present.get(wanted.key)

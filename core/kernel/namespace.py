@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from errno import ENODEV
+from itertools import groupby
 from pathlib import Path
 from typing import Self, TypeVar
 
 from eniplug.core.kernel import decode, encode_links, uapi
 from eniplug.core.kernel.decode import LinkInfo
+from eniplug.core.kernel.elements import Elements, of_nft
 from eniplug.core.kernel.netlink import GONE, Message, NetlinkError, Socket, inside
 from eniplug.hooks import LinkState, Side, Sysctl
 from eniplug.hooks.errors import KernelError
@@ -19,7 +21,8 @@ T = TypeVar("T")
 class Namespace:
     """A network namespace, open for the length of one call.
 
-    ``netns`` is its descriptor, or None for the one that the thread is in.
+    ``netns`` is its descriptor, or None for the one that the thread is in, which is the
+    host's and has ``elements``.
     """
 
     def __init__(
@@ -28,11 +31,13 @@ class Namespace:
         netns: int | None,
         connect: Callable[[int], Socket],
         proc_sys: Path,
+        elements: Elements | None = None,
     ) -> None:
         self.side = side
         self.connect = connect
         self._netns = netns
         self._proc_sys = proc_sys
+        self._elements = elements
         self._links: dict[str, LinkInfo | None] = {}
         self._new: dict[str, int] = {}
         self._socket = self._visit(lambda: connect(uapi.NETLINK_ROUTE))
@@ -47,8 +52,19 @@ class Namespace:
         return work() if self._netns is None else inside(self._netns, work)
 
     def send(self, messages: Iterable[Message]) -> dict[int, NetlinkError]:
-        """Have messages carried out; returns the refused ones by position."""
-        return self._socket.send(tuple(messages))
+        """Have messages carried out; returns the refused ones by position.
+
+        Neighbouring ones that are for nftables are one transaction.
+        """
+        refused: dict[int, NetlinkError] = {}
+        start = 0
+        for to_nft, group in groupby(messages, of_nft):
+            part = tuple(group)
+            send = self.elements.transact if to_nft else self._socket.send
+            errors = send(part)
+            refused |= {start + position: e for position, e in errors.items()}
+            start += len(part)
+        return refused
 
     def send_removals(self, messages: Iterable[Message]) -> list[str]:
         """Have messages carried out; returns what is wrong beyond absence, in words."""
@@ -58,6 +74,12 @@ class Namespace:
     def ask(self, request: Message) -> bytes:
         """Read one thing.  Raises NetlinkError."""
         return self._socket.get(request)
+
+    @property
+    def elements(self) -> Elements:
+        """The nftables of the host."""
+        assert self._elements is not None, "pods have no elements"
+        return self._elements
 
     def dump(self, request: Message) -> list[bytes]:
         """Read many things; nothing where there are none.  Raises KernelError."""

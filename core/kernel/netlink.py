@@ -23,6 +23,9 @@ from eniplug.core.kernel.uapi import (
     NETLINK_EXT_ACK,
     NETLINK_GET_STRICT_CHK,
     NETLINK_ROUTE,
+    NFNL_MSG_BATCH_BEGIN,
+    NFNL_MSG_BATCH_END,
+    NFNL_SUBSYS_NFTABLES,
     NLM_F_ACK,
     NLM_F_ACK_TLVS,
     NLM_F_DUMP,
@@ -60,6 +63,11 @@ class Message(NamedTuple):
     type: int
     flags: int
     body: bytes
+
+
+_OF_NFTABLES: Final = struct.pack("!BBH", 0, 0, NFNL_SUBSYS_NFTABLES)
+_BEGIN: Final = Message(NFNL_MSG_BATCH_BEGIN, 0, _OF_NFTABLES)
+_END: Final = Message(NFNL_MSG_BATCH_END, 0, _OF_NFTABLES)
 
 
 class NetlinkError(OSError):
@@ -104,15 +112,31 @@ class Socket:
         return refused
 
     def _send(self, messages: Sequence[Message]) -> Iterator[tuple[int, NetlinkError]]:
-        first = self._sequence
-        last = first + len(messages) - 1
-        self._sequence = last + 1 & 0x3FFFFFFF
-        parts: list[bytes] = []
-        for sequence, (kind, flags, body) in enumerate(messages, first):
-            flags |= NLM_F_REQUEST | (NLM_F_ACK if sequence == last else 0)  # noqa: PLW2901
-            body += bytes(-len(body) & 3)  # noqa: PLW2901
-            parts += _HEADER.pack(16 + len(body), kind, flags, sequence, 0), body
-        self._socket.send(b"".join(parts))
+        *most, last = messages
+        first = self._write((*most, last._replace(flags=last.flags | NLM_F_ACK)))
+        yield from self._refusals(first, first + len(most))
+
+    def transact(self, messages: Sequence[Message]) -> dict[int, NetlinkError]:
+        """Have messages to nftables carried out in one transaction: all or none.
+
+        Returns none, or every position with its error; ECANCELED for what was refused
+        because of the others only.
+        """
+        *most, last = messages
+        acked = last._replace(flags=last.flags | NLM_F_ACK)
+        first = self._write((_BEGIN, *most, acked, _END))
+        refused: dict[int, NetlinkError] = {}
+        for position, error in self._refusals(first, first + len(messages)):
+            if position == 0:  # the transaction as such, and no more answers follow
+                return dict.fromkeys(range(len(messages)), error)
+            refused[position - 1] = error
+        if refused:
+            for position in range(len(messages)):
+                refused.setdefault(position, NetlinkError(errno.ECANCELED))
+        return refused
+
+    def _refusals(self, first: int, last: int) -> Iterator[tuple[int, NetlinkError]]:
+        """Read answers up to that to ``last``; yields errors by position."""
         while True:
             for kind, flags, sequence, payload in self._receive():
                 if kind != NLMSG_ERROR or not first <= sequence <= last:
@@ -166,14 +190,19 @@ class Socket:
                 bodies.append(payload)
 
     def _ask(self, message: Message, flags: int) -> int:
-        sequence = self._sequence
-        self._sequence = sequence + 1 & 0x3FFFFFFF
-        kind, own, body = message
-        flags |= own | NLM_F_REQUEST
-        body += bytes(-len(body) & 3)
-        header = _HEADER.pack(16 + len(body), kind, flags, sequence, 0)
-        self._socket.send(header + body)
-        return sequence
+        return self._write((message._replace(flags=message.flags | flags),))
+
+    def _write(self, messages: Sequence[Message]) -> int:
+        """Send messages in one datagram; returns the first one's sequence number."""
+        first = self._sequence
+        self._sequence = first + len(messages) & 0x3FFFFFFF
+        parts: list[bytes] = []
+        for sequence, (kind, flags, body) in enumerate(messages, first):
+            body += bytes(-len(body) & 3)  # noqa: PLW2901
+            flags |= NLM_F_REQUEST  # noqa: PLW2901
+            parts += _HEADER.pack(16 + len(body), kind, flags, sequence, 0), body
+        self._socket.send(b"".join(parts))
+        return first
 
     def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
         """Take one datagram apart: type, flags, sequence number, payload."""

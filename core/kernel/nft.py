@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final
 
-from eniplug.core.kernel import uapi
+from eniplug.core.kernel import elements, uapi
 from eniplug.core.kernel.attributes import attributes, text
 from eniplug.core.kernel.netlink import (
     GONE,
@@ -24,7 +24,7 @@ from eniplug.core.kernel.netlink import (
     NetlinkError,
     Socket,
 )
-from eniplug.hooks import NftTable
+from eniplug.hooks import NftElement, NftTable
 from eniplug.hooks.errors import KernelError
 
 MARK: Final = "eniplug-"
@@ -88,8 +88,15 @@ def _name(data: bytes) -> str:
     return data.rstrip(b"\0").decode(errors="replace")
 
 
-def change(program: str, make: Iterable[NftTable], remove: Iterable[NftTable]) -> None:
+def change(
+    program: str,
+    make: Iterable[NftTable],
+    remove: Iterable[NftTable],
+    within: Iterable[NftElement] = (),
+) -> None:
     """Set some tables and remove others, in one transaction: all or nothing.
+
+    ``within`` are elements that the tables have from their first moment.
 
     Naming a table first makes its deletion succeed whether or not it is there.
     ``program`` is nft's path.  Raises KernelError.
@@ -105,6 +112,7 @@ def change(program: str, make: Iterable[NftTable], remove: Iterable[NftTable]) -
             table.text,
             "}",
         )
+    commands += map(elements.command, within)
     if not commands:
         return
     try:

@@ -7,14 +7,14 @@ route that replaces another is there before the other leaves.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from eniplug.core.kernel import encode_links, nft
 from eniplug.core.kernel.changes import Changes, Step, removal, restore, slot
 from eniplug.core.kernel.compare import Difference, differences, text_of
 from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message
-from eniplug.hooks import LinkState, NftTable, Object, Sysctl, Veth
+from eniplug.hooks import LinkState, NftElement, NftTable, Object, Sysctl, Veth
 from eniplug.hooks.errors import ForeignObjectError, KernelError
 from eniplug.hooks.objects import Key
 
@@ -25,15 +25,22 @@ def settle(
     wanted: Sequence[Object],
     earlier: Mapping[Key, str],
     program: str,
+    *,
+    elements: Sequence[NftElement] = (),
 ) -> None:
     """Carry the difference out.  Raises KernelError; can be run again after it."""
     keys = {one.key for one in wanted}
     gone = [one for one in sorted(had, key=_rank, reverse=True) if one.key not in keys]
     lacking = sorted(differences(host, wanted), key=lambda d: d.object.rank)
     tables = tuple(_tables(lacking, {one.key for one in had}))
+    within = tuple(_within(tables, (*wanted, *elements)))
     Changes().make(
         host,
-        [d.object for d in lacking if not isinstance(d.object, Veth | NftTable)],
+        [
+            d.object
+            for d in lacking
+            if not isinstance(d.object, Veth | NftTable) and d.object not in within
+        ],
         first=[
             Step(d.object, message)
             for d in lacking
@@ -42,7 +49,7 @@ def settle(
         ],
         ours={slot(one) for one in had},
     )
-    nft.change(program, tables, tuple(_tables_gone(host, gone)))
+    nft.change(program, tables, tuple(_tables_gone(host, gone)), within)
     wrong = host.send_removals(m for one in gone for m in removal(host, one))
     wrong += [words for one in gone for words in _restore(host, one, earlier)]
     if wrong:
@@ -62,6 +69,16 @@ def _tables(lacking: Sequence[Difference], had: Collection[Key]) -> Iterator[Nft
             msg = f"nftables table {table.family} {table.name} is {difference.found}"
             raise ForeignObjectError(msg)
         yield table
+
+
+def _within(
+    tables: Collection[NftTable], objects: Iterable[Object]
+) -> Iterator[NftElement]:
+    """Name the elements of tables that are made anew: they would be lost."""
+    names = {(table.family, table.name) for table in tables}
+    for one in objects:
+        if isinstance(one, NftElement) and (one.family, one.table) in names:
+            yield one
 
 
 def _tables_gone(host: Namespace, gone: Sequence[Object]) -> Iterator[NftTable]:

@@ -14,8 +14,10 @@ from eniplug.hooks import (
     HOST,
     POD,
     Address,
+    Claim,
     LinkState,
     Neighbor,
+    NftElement,
     NftTable,
     Object,
     Route,
@@ -36,6 +38,14 @@ EXAMPLES: tuple[Object, ...] = (
     Neighbor(link="eth0", address=ip_address("169.254.1.1"), mac=MAC),
     Route(destination=NETWORK, link="eni1", side=HOST),
     Rule(priority=512, table=512),
+    NftElement(
+        family="inet",
+        table="eniplug-ports",
+        set="any",
+        element="tcp . 8080",
+        value="10.0.0.7 . 80",
+    ),
+    Claim(what="host port 8080/tcp"),
 )
 
 # In each pair the second has another value under the same key, or another key.
@@ -49,6 +59,8 @@ SAME_KEY: tuple[tuple[Object, dict[str, Any]], ...] = (
     (EXAMPLES[6], {"link": "eni2"}),
     (EXAMPLES[6], {"src": ip_address("10.0.0.4")}),
     (EXAMPLES[6], {"protocol": 197}),
+    (EXAMPLES[8], {"value": "10.0.0.8 . 80"}),
+    (EXAMPLES[8], {"value": ""}),
 )
 OTHER_KEY: tuple[tuple[Object, dict[str, Any]], ...] = (
     (EXAMPLES[0], {"name": "eni2"}),
@@ -76,6 +88,12 @@ OTHER_KEY: tuple[tuple[Object, dict[str, Any]], ...] = (
     (EXAMPLES[7], {"iif": "eni1"}),
     (EXAMPLES[7], {"family": 6}),
     (EXAMPLES[7], {"protocol": 197}),
+    (EXAMPLES[8], {"family": "ip"}),
+    (EXAMPLES[8], {"table": "others"}),
+    (EXAMPLES[8], {"set": "host"}),
+    (EXAMPLES[8], {"element": "udp . 8080"}),
+    (EXAMPLES[9], {"what": "host port 8081/tcp"}),
+    (EXAMPLES[9], {"where": "10.0.0.4"}),
 )
 
 WRONG: tuple[tuple[Object, dict[str, Any]], ...] = (
@@ -114,6 +132,25 @@ WRONG: tuple[tuple[Object, dict[str, Any]], ...] = (
     (EXAMPLES[7], {"dst": ip_network("2001:db8::7")}),
     (EXAMPLES[7], {"family": 6, "dst": NETWORK}),
     (EXAMPLES[7], {"priority": -1}),
+    (EXAMPLES[8], {"element": ""}),
+    *(
+        (EXAMPLES[8], {field: value})
+        for field in ("element", "value")
+        for value in (
+            "TCP . 80",
+            "tcp.80",
+            "tcp . 65536",
+            "tcp . 080",
+            "10.0.0.256",
+            "2001:DB8::1",
+            "fe80::1%eth0",
+            "80 }; flush ruleset",
+        )
+    ),
+    (EXAMPLES[8], {"set": "a; flush ruleset"}),
+    (EXAMPLES[8], {"side": POD}),
+    (EXAMPLES[9], {"what": ""}),
+    (EXAMPLES[9], {"side": POD}),
 )
 
 
@@ -190,6 +227,7 @@ def test_links_come_before_what_stands_on_them_and_rules_last() -> None:
     order = [kind.__name__ for kind in sorted(KINDS, key=lambda kind: kind.rank)]
 
     assert order == [
+        "Claim",
         "Veth",
         "LinkState",
         "Sysctl",
@@ -198,6 +236,7 @@ def test_links_come_before_what_stands_on_them_and_rules_last() -> None:
         "Neighbor",
         "Route",
         "Rule",
+        "NftElement",
     ]
 
 
