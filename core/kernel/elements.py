@@ -18,6 +18,7 @@ from itertools import groupby
 from socket import AF_INET, AF_INET6, inet_pton
 from threading import Lock
 from typing import Final
+from weakref import finalize
 
 from eniplug.core.kernel import uapi
 from eniplug.core.kernel.attributes import attribute, attributes, nest, text
@@ -135,9 +136,10 @@ class Elements:
     @contextmanager
     def _open(self) -> Generator[Socket]:
         with self._lock:
-            socket = self._socket or self._connect(uapi.NETLINK_NETFILTER)
-            self._socket = socket
-            yield socket
+            if self._socket is None:
+                self._socket = self._connect(uapi.NETLINK_NETFILTER)
+                finalize(self, self._socket.close)
+            yield self._socket
 
     def transact(self, messages: Sequence[Message]) -> dict[int, NetlinkError]:
         """Have messages carried out in one transaction; returns errors by position.

@@ -11,11 +11,15 @@ from attrs import define, evolve, frozen
 from eniplug.core.chain import Chain
 from eniplug.core.kernel import Kernel
 from eniplug.core.node import NodeScope
+from eniplug.core.parts import Life, Part
 from eniplug.core.pool import AddressPool
 from eniplug.core.state import State
 from eniplug.hooks import (
     PROJECT,
+    Lease,
     LinkState,
+    NftElement,
+    NftTable,
     Node,
     Object,
     Rule,
@@ -24,8 +28,9 @@ from eniplug.hooks import (
     specs,
 )
 from eniplug.hooks.errors import ConflictError, KernelError
-from eniplug.testing.builders import NODE, PRIMARY, SECOND
+from eniplug.testing.builders import ADDRESSES, NODE, PRIMARY, SECOND, a_pod
 from kit.netns import inside, namespace, run
+from kit.parts import a_part
 from kit.stores import Stores, stores
 
 pytestmark = pytest.mark.root
@@ -46,6 +51,18 @@ class Rules:
             yield Rule(priority=700 + eni.mark, table=self.table)
         yield Sysctl(path="net/ipv4/ip_forward", value=self.forward)
         yield LinkState(link="ens5", setting="rp_filter", value=2)
+
+
+@frozen(eq=False)
+class Ports:
+    """A table with a set for pods."""
+
+    more: str = ""
+
+    @hookimpl
+    def node_objects(self) -> Iterator[Object]:
+        text = f"set any {{ type inet_service; }}\n{self.more}"
+        yield NftTable(family="inet", name="ports", text=text)
 
 
 @frozen(eq=False)
@@ -154,6 +171,38 @@ def test_a_chain_of_a_request_is_settled_at_its_first_use(world: World) -> None:
     scope.use(extra)
 
     assert len(rules()) == 1
+
+
+@pytest.mark.parametrize("damage", ["nft flush ruleset", "true"])
+def test_a_table_that_is_made_anew_has_the_pods_elements(
+    world: World, damage: str
+) -> None:
+    def port(number: int) -> NftElement:
+        return NftElement(family="inet", table="ports", set="any", element=f"{number}")
+
+    def part(number: int) -> Part:
+        pod = a_pod(number, slot=number)
+        lease = Lease(address=ADDRESSES[number], eni=PRIMARY)
+        return evolve(a_part(pod, lease), objects=(port(number),))
+
+    pool = AddressPool(0.0, time.monotonic)
+    state = State(world.stores.open(), pool, lambda: None)
+    scope = NodeScope(ONE, [chain(ports=Ports())], world.kernel, state)
+    scope.settle()
+    begun, made, live, dying = (state.begin(part(number)) for number in range(4))
+    world.kernel.apply([port(1), port(2), port(3)], None)
+    state.live(live, {})
+    state.dying(dying)
+    run(*damage.split())
+
+    NodeScope(ONE, [chain(ports=Ports("chain more { }"))], world.kernel, state).settle()
+
+    there = run("nft", "list", "set", "inet", "ports", "any")
+    assert begun.life is made.life is Life.PENDING
+    assert "chain more" in run("nft", "list", "table", "inet", "ports")
+    # What an ADD under way has made must stay, what it has not is for it to make.
+    wanted = "2" if "flush" in damage else "1, 2"
+    assert f"elements = {{ {wanted} }}" in there
 
 
 def test_chains_that_contradict_each_other_change_nothing(world: World) -> None:

@@ -6,11 +6,16 @@ from pathlib import Path
 import pytest
 from attrs import define, evolve
 
-from eniplug.core.parts import AttachmentKey, Life
+from eniplug.core.parts import AttachmentKey, Life, Part
 from eniplug.core.pool import AddressPool
 from eniplug.core.state import Desk, State
-from eniplug.hooks import LinkState
-from eniplug.hooks.errors import ConflictError, EniLimitError, PoolEmptyError
+from eniplug.hooks import Claim, LinkState
+from eniplug.hooks.errors import (
+    ConflictError,
+    EniLimitError,
+    PoolEmptyError,
+    TakenError,
+)
 from eniplug.testing.builders import ADDRESSES, PRIMARY, SECOND, a_pod
 from kit.parts import a_part
 from kit.stores import Stores, stores
@@ -128,6 +133,32 @@ def test_two_pods_cannot_have_one_host_object(world: World) -> None:
 
     with pytest.raises(ConflictError, match="belongs to container c0"):
         state.begin(a_part(twin, Desk(state, None).take()))
+
+
+def test_what_a_pod_claims_is_its_own_over_a_restart_and_until_it_is_gone(
+    world: World,
+) -> None:
+    claim = Claim(what="host port 80/tcp")
+
+    def claiming(state: State, number: int) -> Part:
+        pod = a_pod(number, slot=state.open_slot())
+        part = a_part(pod, Desk(state, None).take())
+        return evolve(part, objects=(claim, *part.objects))
+
+    before = world.state()
+    before.live(before.begin(claiming(before, 0)), {})
+
+    state = world.state()
+    other = claiming(state, 1)
+    with pytest.raises(TakenError, match="pod default/web-0"):
+        state.begin(other)
+    (part,) = state.parts()
+    dying = state.dying(part)
+    with pytest.raises(TakenError):
+        state.begin(other)
+    state.gone(dying)
+
+    assert state.begin(other).objects[0] == claim
 
 
 def test_what_was_foreign_is_not_ours_to_remove(world: World) -> None:
