@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +12,27 @@ import pytest
 
 from kit.dists import install_plugins
 from kit.labs import LabHand, a_lab, conflist, entry
+from kit.mirrors import Protocol, mirrors, who
 from kit.netns import namespace
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
 
 MAIN = entry("secondary-ip", "pod-veth", "flat-routes", "snat")
 PORTMAP = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
+OWN_PORTS = entry(
+    *("secondary-ip", "pod-veth", "flat-routes", "snat", "host-ports"),
+    capabilities={"portMappings": True},
+)
+PORT = {"hostPort": 18081, "containerPort": 8080, "protocol": "tcp"}
 PTP = {
     "type": "ptp",
     "mtu": 1500,
-    "ipam": {"type": "host-local", "subnet": "10.77.0.0/24", "dataDir": "/run/ipam"},
+    "ipam": {
+        "type": "host-local",
+        "subnet": "10.77.0.0/24",
+        "dataDir": "/run/ipam",
+        "routes": [{"dst": "0.0.0.0/0"}],
+    },
 }
 PLUGINS = """
 from ipaddress import ip_network
@@ -47,6 +57,7 @@ class Proxy:
             for address in nic.addresses:
                 yield Rule(priority=700, table=254, src=ip_network(address.ip))
 """
+PROTOCOLS: tuple[Protocol, ...] = ("tcp", "udp")
 PROXY = {"type": "eniplug", "plugins": [{"name": "proxy", "value": 1}]}
 
 
@@ -88,45 +99,96 @@ def raw() -> Iterator[str]:
         yield name
 
 
-SERVE = (
-    "import socket; s = socket.create_server(('', 8080));"
-    "c, _ = s.accept(); c.sendall(c.getpeername()[0].encode()); c.close()"
-)
-ASK = (
-    "import socket, sys; c = socket.create_connection((sys.argv[1], 18080), 5);"
-    "print(c.recv(99).decode())"
-)
-
-
 def test_a_port_that_portmap_opens_leads_to_the_pod(
     lab: LabHand, raw: str, tmp_path: Path
 ) -> None:
     before = lab.picture()
+    first, second = lab.status()["nodes"]
+    node1, node2 = map(lab.names.node, (1, 2))
     file = tmp_path / "chain.conflist"
     file.write_text(json.dumps(conflist(MAIN, PORTMAP)))
-    ports = [{"hostPort": 18080, "containerPort": 8080, "protocol": "tcp"}]
+    ports = [
+        {"hostPort": 18080, "containerPort": 8080, "protocol": protocol}
+        for protocol in PROTOCOLS
+    ]
     asked = ("--capability", f"portMappings={json.dumps(ports)}")
 
     result = cni(lab, "add", raw, file, *asked)
-    with subprocess.Popen(["ip", "netns", "exec", raw, "python3", "-c", SERVE]) as web:
-        public = lab.status()["nodes"][0]["public"]
-        seen = None
-        for _ in range(20):  # until the pod listens
-            try:
-                seen = lab.inside("internet", "python3", "-c", ASK, public)
-                break
-            except AssertionError:
-                continue
-        web.kill()
+    with mirrors(raw, 8080):
+        seen = {
+            protocol: (
+                who(lab.names.internet, first["public"], 18080, protocol),
+                who(node2, first["address"], 18080, protocol),
+                who(node1, first["address"], 18080, protocol),
+                who(node1, "127.0.0.1", 18080, protocol),
+                who(raw, first["address"], 18080, protocol),
+            )
+            for protocol in PROTOCOLS
+        }
     cni(lab, "del", raw, file, *asked)
 
     assert result["ips"][0]["address"].endswith("/32")
-    assert seen is not None
-    assert seen.strip() == "203.0.113.10"
+    own, other = first["address"], second["address"]
+    everywhere = ("203.0.113.10", other, own, own, own)
+    assert seen == dict.fromkeys(PROTOCOLS, everywhere)
     # portmap leaves its empty chains behind.
     ours = [line for line in before if "nft" not in line]
     assert set(ours) <= set(lab.picture())
     assert result["interfaces"][0]["name"] not in "".join(lab.picture())
+
+
+def test_host_ports_lead_to_a_pod_of_a_secondary_eni(
+    lab: LabHand, raw: str, tmp_path: Path
+) -> None:
+    fill = [f"fill-{number}" for number in range(9)]
+    lab.add(*fill)
+    first, second = lab.status()["nodes"]
+    file = tmp_path / "ports.conflist"
+    file.write_text(json.dumps(conflist(OWN_PORTS)))
+    asked = ("--capability", f"portMappings={json.dumps([PORT])}")
+
+    result = cni(lab, "add", raw, file, *asked)
+    with mirrors(raw, 8080):
+        seen = (
+            who(lab.names.internet, first["public"], 18081),
+            who(lab.names.node(2), first["address"], 18081),
+            who(raw, first["address"], 18081),
+        )
+    cni(lab, "del", raw, file, *asked)
+    lab.remove(*fill)
+
+    address = result["ips"][0]["address"].partition("/")[0]
+    enis = lab.status()["nodes"][0]["enis"]
+    assert not [e for e in enis if e["device"] == 0 and address in e["addresses"]]
+    assert seen == ("203.0.113.10", second["address"], first["address"])
+
+
+def test_host_ports_lead_to_a_pod_behind_ptp(
+    lab: LabHand, raw: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "ptp-ports.conflist"
+    ports = {
+        "type": "eniplug",
+        "plugins": ["host-ports"],
+        "capabilities": {"portMappings": True},
+    }
+    file.write_text(json.dumps(conflist(PTP, ports)))
+    asked = ("--capability", f"portMappings={json.dumps([PORT])}")
+    first, second = lab.status()["nodes"]
+
+    cni(lab, "add", raw, file, *asked)
+    cni(lab, "check", raw, file, *asked)
+    with mirrors(raw, 8080):
+        seen = (
+            who(lab.names.node(2), first["address"], 18081),
+            who(lab.names.node(1), "127.0.0.1", 18081),
+            who(raw, first["address"], 18081),
+        )
+    cni(lab, "del", raw, file, *asked)
+
+    assert seen == (second["address"], first["address"], first["address"])
+    table = ("nft", "list", "table", "inet", "eniplug-ports")
+    assert "18081" not in lab.inside("node1", *table)
 
 
 def test_behind_ptp_the_entry_acts_on_the_interface_that_is_there(
