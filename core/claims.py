@@ -36,12 +36,13 @@ class Claims:
         """Hold that nobody else has any of it.  Raises TakenError."""
         for one in _claims(part):
             for where, other in self._meeting(one):
-                had = Claim(what=one.what, where=where)
-                pod = f"{other.pod.namespace}/{other.pod.name}"
                 owner = f"container {other.pod.container_id}"
                 if other.pod.name:
-                    owner = f"pod {pod} ({owner})"
-                msg = f"{one} is taken: {owner} has {had}"
+                    name = f"{other.pod.namespace}/{other.pod.name}"
+                    owner = f"pod {name} ({owner})"
+                had = Claim(what=one.what, where=where)
+                more = "" if had == one else f", which has {had}"
+                msg = f"{one} is taken by {owner}{more}"
                 raise TakenError(msg)
 
     def _meeting(self, one: Claim) -> Iterable[tuple[str, Part]]:

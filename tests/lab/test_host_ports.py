@@ -221,7 +221,9 @@ def test_a_port_that_is_taken_is_refused_and_nothing_is_left(scene: Scene) -> No
         error = add(lab, "second", port(9000, 80), asked)["error"]
 
         assert error["code"] == 7
-        assert f"host port {name} is taken: pod default/web (container" in error["msg"]
+        assert (
+            f"host port {name} is taken by pod default/web (container" in error["msg"]
+        )
         assert (
             error["details"]
             == "taken: delete that pod, or let this one ask for another"
