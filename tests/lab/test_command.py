@@ -81,6 +81,8 @@ def test_a_lab_that_is_not_up_is_quietly_taken_down() -> None:
         (["ec2", "fault", "dwn"], "did you mean down"),
         (["pod", "add", "web", "--bandwidth", "10M"], "IN/OUT"),
         (["pod", "add", "web", "--bandwidth", "10Q/1"], "IN/OUT"),
+        (["pod", "add", "web", "--port", "80"], "HOST:CONTAINER"),
+        (["pod", "add", "web", "--port", "1:x"], "HOST:CONTAINER"),
         (["exec", "web"], "COMMAND"),
     ],
 )

@@ -108,22 +108,22 @@ def traces(lab: LabHand) -> list[str]:
 def scene() -> Iterator[Scene]:
     with a_lab("hp", nodes=2, ipv6=True, conflist=conflist(OURS)) as lab:
         own = lab.status()["nodes"][0]["address"]
-        ports = [
-            port(8080, 80),
-            port(8080, 80, "UDP"),
-            port(8081, 80, "TCP", own),
-            port(8082, 80, "tcp", "127.0.0.1"),
-            port(0, 80),
-        ]
+        ports = (
+            *("8080:80", "8080:80/UDP", f"{own}:8081:80/TCP"),
+            *("127.0.0.1:8082:80", "0:80"),
+        )
+        words = [word for one in ports for word in ("--port", one)]
+        said = lab.run("pod", "add", "web", *words, "--json").stdout
         pods = {
-            "web": addresses(add(lab, "web", *ports)),
+            "web": addresses({"result": json.loads(said)}),
             "cli": addresses(add(lab, "cli")),
             "far": addresses(add(lab, "far", node=2)),
         }
-        said = json.loads(lab.inside("node1", "ip", "-j", "-6", "addr", "show", "ens5"))
+        look = ("ip", "-j", "-6", "addr", "show", "ens5")
+        links = json.loads(lab.inside("node1", *look))
         (own6,) = (
             a["local"]
-            for link in said
+            for link in links
             for a in link["addr_info"]
             if a["scope"] == "global"
         )
@@ -240,7 +240,7 @@ def test_ports_of_another_protocol_address_or_family_are_others(scene: Scene) ->
         port(8081, 80, "tcp", "127.0.0.1"),
         port(8083, 80, "tcp", "0.0.0.0"),
     )
-    beside = add(scene.lab, "beside", port(8083, 80, "tcp", "::"))
+    scene.lab.run("pod", "add", "beside", "--port", "[::]:8083:80")
     with mirrors(scene.pod("apart"), 80), mirrors(scene.pod("beside"), 80):
         seen = [
             who(scene.node(2), scene.own, 8082, "udp"),
@@ -254,7 +254,6 @@ def test_ports_of_another_protocol_address_or_family_are_others(scene: Scene) ->
     scene.lab.remove("apart")
 
     assert "error" not in answer
-    assert "error" not in beside
     assert seen[1:] == [scene.own, INTERNET, INTERNET6]
     assert gone.startswith("(")
     assert still == INTERNET

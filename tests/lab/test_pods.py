@@ -72,13 +72,15 @@ def test_a_pod_has_a_namespace_and_a_result(pods: Pods) -> None:
 
 
 def test_the_chain_is_told_what_a_kubelet_tells(pods: Pods, chain: Chain) -> None:
-    pods.add(["web"], bandwidth=(1000, 0))
+    ports = [{"HostPort": 8080, "ContainerPort": 80}]
+    pods.add(["web"], bandwidth=(1000, 0), ports=ports)
 
     (pod,) = chain.added
     assert len(bytes.fromhex(pod.id)) == 32
     assert pod.args["K8S_POD_NAMESPACE"] == "default"
     assert pod.args["K8S_POD_NAME"] == "web"
     assert pod.args["K8S_POD_INFRA_CONTAINER_ID"] == pod.id
+    assert pod.runtime["portMappings"] == ports
     assert pod.runtime["bandwidth"] == {
         "IngressRate": 1000,
         "IngressBurst": 2**32 - 1,
