@@ -78,7 +78,8 @@ class HostPorts:
             where = str(one.address) if one.address else ""
             yield Claim(what=str(one), where=where)
             yield _element(one, mine[one.family])
-        for family in {one.family: None for one in mappings}:
+        asked: dict[Family, None] = dict.fromkeys(one.family for one in mappings)
+        for family in asked:
             ip = mine[family]
             yield _in(_named("self", family), f"{ip} . {ip}")
         if any(_on_loopback(one) for one in mappings):

@@ -43,10 +43,10 @@ KEY = b"\x06\0\0\0\x1f\x90\0\0"
 DATA = b"\x0a\0\x01\x07\0\x50\0\0"
 
 
-def tree(message: Message) -> Any:
+def tree(message: Message) -> tuple[int, str, str, dict[str, bytes]]:
     """What pyroute2 reads in a message: table, set and the element's attributes."""
     header = (16 + len(message.body)).to_bytes(4, "little") + bytes(12)
-    read = nft_set_elem_list_msg(header + message.body)
+    read: Any = nft_set_elem_list_msg(header + message.body)
     read.decode()
     (element,) = read.get_attr("NFTA_SET_ELEM_LIST_ELEMENTS")
     return (
