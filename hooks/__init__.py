@@ -40,6 +40,7 @@ from eniplug.hooks.objects import (
     Route,
     Rule,
     Side,
+    StaleFlows,
     Sysctl,
     Veth,
 )
@@ -92,6 +93,7 @@ __all__ = [
     "Route",
     "Rule",
     "Side",
+    "StaleFlows",
     "Sysctl",
     "Targets",
     "Unassign",

@@ -391,6 +391,30 @@ class NftElement:
         )
 
 
+@frozen(kw_only=True)
+class StaleFlows:
+    """Conntrack entries that are deleted once a pod has come, and once it has gone.
+
+    A UDP flow is translated as its first packet was for as long as packets come: one
+    that is older than its port never gets to the pod, and one that outlives it goes on
+    to an address that is nobody's.  ``port`` is the one that the client sends to.
+    """
+
+    rank: ClassVar[int] = 7
+    with_link: ClassVar[bool] = False
+    __str__ = _short
+
+    family: Family = field(validator=validators.in_([4, 6]))
+    protocol: Literal["udp"] = field(validator=validators.in_(["udp"]))
+    port: int = field(validator=validators.in_(range(1, 1 << 16)))
+    side: Side = field(default=HOST, validator=validators.in_([HOST]))
+
+    @property
+    def key(self) -> Key:
+        """Every field."""
+        return "StaleFlows", self.side, self.family, self.protocol, self.port
+
+
 Object: TypeAlias = (
     Veth
     | LinkState
@@ -402,6 +426,7 @@ Object: TypeAlias = (
     | Rule
     | NftElement
     | Claim
+    | StaleFlows
 )
 
 KINDS: Final[tuple[type[Object], ...]] = get_args(Object)

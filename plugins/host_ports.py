@@ -22,6 +22,7 @@ from eniplug.hooks import (
     Node,
     Object,
     Pod,
+    StaleFlows,
     hookimpl,
 )
 from eniplug.plugins._port_mappings import PortMapping, mappings_of
@@ -78,6 +79,8 @@ class HostPorts:
             where = str(one.address) if one.address else ""
             yield Claim(what=str(one), where=where)
             yield _element(one, mine[one.family])
+            if one.protocol == "udp":
+                yield StaleFlows(family=one.family, protocol="udp", port=one.port)
         asked: dict[Family, None] = dict.fromkeys(one.family for one in mappings)
         for family in asked:
             ip = mine[family]

@@ -39,6 +39,7 @@ from eniplug.hooks import (
     NftElement,
     NftTable,
     Object,
+    StaleFlows,
     Sysctl,
     Veth,
 )
@@ -106,7 +107,8 @@ class Kernel:
         ForeignObjectError when somebody else's object is in its place, and
         InterfaceTakenError when the pod has an interface of that name.
         """
-        made = (one for one in objects if not isinstance(one, Claim))
+        flows = [one for one in objects if isinstance(one, StaleFlows)]
+        made = (one for one in objects if not isinstance(one, Claim | StaleFlows))
         objects = sorted(made, key=lambda one: one.rank)
         for one in objects:
             if isinstance(one, NftTable):
@@ -134,6 +136,7 @@ class Kernel:
                 changes.make(host, pairs.rest(objects, HOST), first=raise_host)
                 if pod is not None:
                     await_usable(pod, objects)
+                host.forget(flows)
             except BaseException as error:
                 for words in changes.undo():
                     error.add_note(f"not undone: {words}")
@@ -168,6 +171,7 @@ class Kernel:
                 wrong.append(error.message)
         with self._host() as host:
             wrong += host.send_removals(self._removals(host, objects, veths))
+            host.forget(one for one in objects if isinstance(one, StaleFlows))
         return tuple(wrong)
 
     def _removals(

@@ -15,6 +15,7 @@ from eniplug.hooks import (
     NftElement,
     NftTable,
     Object,
+    StaleFlows,
     Sysctl,
     Veth,
 )
@@ -35,7 +36,7 @@ def differences(there: Namespace, objects: Iterable[Object]) -> Iterator[Differe
     present = find(there, objects)
     for one in objects:
         match one:
-            case Claim():
+            case Claim() | StaleFlows():
                 pass
             case Veth():
                 yield from _veth(there, one)

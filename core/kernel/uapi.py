@@ -1,7 +1,8 @@
 """Numbers of the kernel's netlink interface, under the names of its headers.
 
 linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h, neighbour.h, fib_rules.h, ip.h and
-netfilter/nf_tables.h.  Plain integers: they are packed thousands of times a second.
+netfilter/nf_tables.h and nfnetlink_conntrack.h.  Plain integers: they are packed
+thousands of times a second.
 """
 
 from __future__ import annotations
@@ -143,6 +144,19 @@ NFTA_SET_ELEM_KEY: Final = 1
 NFTA_SET_ELEM_DATA: Final = 2
 NFTA_DATA_VALUE: Final = 1
 NFTA_TABLE_NAME: Final = 1
+
+IPCTNL_MSG_CT_GET: Final = 0x101
+IPCTNL_MSG_CT_DELETE: Final = 0x102
+CTA_TUPLE_ORIG: Final = 1
+CTA_ZONE: Final = 18
+CTA_FILTER: Final = 25
+CTA_TUPLE_PROTO: Final = 2
+CTA_PROTO_NUM: Final = 1
+CTA_PROTO_DST_PORT: Final = 3
+CTA_FILTER_ORIG_FLAGS: Final = 1
+CTA_FILTER_REPLY_FLAGS: Final = 2
+CTA_FILTER_F_PROTO_NUM: Final = 1 << 3
+CTA_FILTER_F_PROTO_DST_PORT: Final = 1 << 5
 NFTA_CHAIN_TABLE: Final = 1
 NFTA_CHAIN_NAME: Final = 3
 NFTA_CHAIN_USE: Final = 6

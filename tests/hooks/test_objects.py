@@ -22,6 +22,7 @@ from eniplug.hooks import (
     Object,
     Route,
     Rule,
+    StaleFlows,
     Sysctl,
     Veth,
 )
@@ -46,6 +47,7 @@ EXAMPLES: tuple[Object, ...] = (
         value="10.0.0.7 . 80",
     ),
     Claim(what="host port 8080/tcp"),
+    StaleFlows(family=4, protocol="udp", port=53),
 )
 
 # In each pair the second has another value under the same key, or another key.
@@ -94,6 +96,8 @@ OTHER_KEY: tuple[tuple[Object, dict[str, Any]], ...] = (
     (EXAMPLES[8], {"element": "udp . 8080"}),
     (EXAMPLES[9], {"what": "host port 8081/tcp"}),
     (EXAMPLES[9], {"where": "10.0.0.4"}),
+    (EXAMPLES[10], {"family": 6}),
+    (EXAMPLES[10], {"port": 54}),
 )
 
 WRONG: tuple[tuple[Object, dict[str, Any]], ...] = (
@@ -151,6 +155,11 @@ WRONG: tuple[tuple[Object, dict[str, Any]], ...] = (
     (EXAMPLES[8], {"side": POD}),
     (EXAMPLES[9], {"what": ""}),
     (EXAMPLES[9], {"side": POD}),
+    (EXAMPLES[10], {"family": 5}),
+    (EXAMPLES[10], {"protocol": "tcp"}),
+    (EXAMPLES[10], {"port": 0}),
+    (EXAMPLES[10], {"port": 65536}),
+    (EXAMPLES[10], {"side": POD}),
 )
 
 
@@ -237,6 +246,7 @@ def test_links_come_before_what_stands_on_them_and_rules_last() -> None:
         "Route",
         "Rule",
         "NftElement",
+        "StaleFlows",
     ]
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eniplug.core.kernel import Kernel
-from eniplug.hooks import Claim, LinkState, NftElement, NftTable, Object
+from eniplug.hooks import Claim, LinkState, NftElement, NftTable, Object, StaleFlows
 from eniplug.hooks.errors import DecodeError, EniplugError, UnsupportedError
 from eniplug.plugins.host_ports import HostPorts
 from eniplug.testing.builders import NODE, PRIMARY, a_pod, an_allocation
@@ -83,6 +83,7 @@ def test_a_port_on_one_address_is_of_that_address_alone() -> None:
     assert declared({**WEB, "protocol": "udp", "hostIP": "10.0.0.4"}) == [
         Claim(what="host port 8080/udp", where="10.0.0.4"),
         element("host", "10.0.0.4 . udp . 8080", "10.0.0.10 . 80"),
+        StaleFlows(family=4, protocol="udp", port=8080),
         SELF,
     ]
     assert LOOPBACK in declared({**WEB, "hostIP": "127.0.0.1"})
