@@ -132,12 +132,18 @@ def _part(
         for link in links
     ]
     rules = [rule for rule in found.rules if pods & {rule.src, rule.dst}]
+    addresses = {str(pod.network_address) for pod in pods}
+    elements = [
+        one
+        for one in found.elements
+        if addresses & {*one.element.split(" . "), *one.value.split(" . ")}
+    ]
     return Part(
         pod=pod,
         plugins=("rebuilt",),
         allocation=Allocation(nics=(own,)),
         leased=True,
-        objects=(*veths, *routes, *rules),
+        objects=(*veths, *routes, *rules, *elements),
         request=b"",
         made=time.time(),
         life=Life.LIVE,

@@ -1,4 +1,4 @@
-"""What is on the node, whoever made it: the routes of each link, and all rules.
+"""What is on the node, whoever made it: routes by link, rules, elements of ours.
 
 Only a lost store needs this, so pyroute2, which costs 160 ms and 30 MB to import, is
 imported here and only when it is called.
@@ -13,7 +13,8 @@ from typing import Any
 
 from attrs import frozen
 
-from eniplug.hooks import HOST, MAIN_TABLE, Family, Network, Route, Rule
+from eniplug.core.kernel.survey_nft import listed_elements
+from eniplug.hooks import HOST, MAIN_TABLE, Family, Network, NftElement, Route, Rule
 
 _FAMILIES: Mapping[int, Family] = {socket.AF_INET: 4, socket.AF_INET6: 6}
 _TO_TABLE = 1
@@ -22,10 +23,14 @@ _TO_TABLE = 1
 
 @frozen
 class Survey:
-    """The host's unicast routes by link, and its rules that look a table up."""
+    """The host's unicast routes by link, and its rules that look a table up.
+
+    ``elements`` are those of our own nftables tables.
+    """
 
     routes: Mapping[str, tuple[Route, ...]]
     rules: tuple[Rule, ...]
+    elements: tuple[NftElement, ...] = ()
 
 
 def survey() -> Survey:
@@ -42,7 +47,8 @@ def survey() -> Survey:
                 if route is not None:
                     routes.setdefault(route.link, []).append(route)
             rules += _rules(ip.get_rules(family=family))
-    return Survey({link: tuple(found) for link, found in routes.items()}, tuple(rules))
+    by_link = {link: tuple(found) for link, found in routes.items()}
+    return Survey(by_link, tuple(rules), tuple(listed_elements()))
 
 
 def _network(message: Any, name: str, length: int) -> Network | None:

@@ -13,11 +13,13 @@ from eniplug.core.attach import Attachments, Request
 from eniplug.core.chain import Chain
 from eniplug.core.kernel import Kernel
 from eniplug.core.kernel.survey import survey
+from eniplug.core.kernel.survey_nft import listed_elements
 from eniplug.core.parts import AttachmentKey, Life
 from eniplug.core.pool import AddressPool
 from eniplug.core.rebuild import parts_of
 from eniplug.core.state import State
 from eniplug.core.store import set_aside
+from eniplug.hooks import NftElement, NftTable
 from eniplug.hooks.errors import (
     CancelledError,
     CheckError,
@@ -382,6 +384,41 @@ def test_no_descriptor_is_left_open(world: World) -> None:
         world.attachments.delete(again)
 
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_elements_of_our_tables_are_found_again_with_their_pod(world: World) -> None:
+    text = """
+    map any { type inet_proto . inet_service : ipv4_addr . inet_service; }
+    set near { type ipv4_addr; flags interval; elements = { 10.0.0.0/16 } }
+    map way { type devgroup : verdict; elements = { 5 : drop } }
+    set one { type ipv4_addr; }
+    """
+    table = NftTable(family="inet", name="ports", text=text)
+    world.kernel.settle((), (table,), {})
+    world.attachments.add(world.request(0, world.pods.new()))
+    world.attachments.add(world.request(1, world.pods.new()))
+    mine = NftElement(
+        family="inet",
+        table="ports",
+        set="any",
+        element="tcp . 8080",
+        value="10.0.0.10 . 80",
+    )
+    alone = evolve(mine, set="one", element="10.0.0.10", value="")
+    other = evolve(mine, element="udp . 53", value="10.0.0.11 . 53")
+    world.kernel.apply((mine, alone, other), None)
+    run("nft", "add table ip theirs; add set ip theirs one { type ipv4_addr; }")
+    run("nft", "add element ip theirs one { 10.0.0.10 }")
+
+    parts = parts_of(world.kernel.links(), survey(), lambda _: PRIMARY)
+
+    found = {
+        part.pod.container_id: {o for o in part.objects if isinstance(o, NftElement)}
+        for part in parts
+    }
+    assert found == {"c0": {mine, alone}, "c1": {other}}
+    for broken in ("/nowhere/nft", "false", "true"):
+        assert not list(listed_elements([broken]))
 
 
 def test_a_lost_store_is_made_again_from_the_node(world: World) -> None:
