@@ -1,7 +1,7 @@
 """The agent: one resident process per node.  Here is the order of start and stop.
 
-Start: settings and conflist; plugins; the store; the node from IMDS and EC2; what a
-crash cut off; node objects; ENIs and their addresses; DELs that were missed; the
+Start: settings and conflist; plugins; the store; the node from IMDS and EC2; node
+objects; what a crash cut off; ENIs and their addresses; DELs that were missed; the
 socket; and when all is ready, and only then, the conflist.  Stop: the listener, those
 who wait, half a second for the rest.
 """

@@ -141,6 +141,7 @@ class Attachments:
             with self._kernel.lock:
                 foreign = self._kernel.apply(part.objects, netns, part.alias)
             applied = True
+            self._kernel.forget(part.objects)
             result = result_of(part.objects, pod, allocation, request.sandbox)
             return self._state.live(part, result, foreign)
         except BaseException:
@@ -255,6 +256,7 @@ class Attachments:
         part = self._state.dying(part)
         with self._kernel.lock:
             wrong = self._kernel.remove(part.objects, netns)
+        self._kernel.forget(part.objects)
         if wrong:
             msg = f"container {part.pod.container_id}: {'; '.join(wrong)}"
             raise KernelError(msg)

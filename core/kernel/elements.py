@@ -134,8 +134,7 @@ class Elements:
         self._lock = Lock()
 
     @contextmanager
-    def open(self) -> Generator[Socket]:
-        """Give the socket to netfilter, for one thread at a time."""
+    def _open(self) -> Generator[Socket]:
         with self._lock:
             if self._socket is None:
                 self._socket = self._connect(uapi.NETLINK_NETFILTER)
@@ -149,7 +148,7 @@ class Elements:
         """
         refused: dict[int, NetlinkError] = {}
         start = 0
-        with self.open() as socket:
+        with self._open() as socket:
             for _, group in groupby(enumerate(messages), _transaction):
                 part = [message for _, message in group]
                 errors = socket.transact(part)
@@ -163,7 +162,7 @@ class Elements:
         Raises KernelError.
         """
         try:
-            with self.open() as socket:
+            with self._open() as socket:
                 body = socket.get(Message(uapi.NFT_MSG_GETSETELEM, 0, _body(one)))
         except NetlinkError as error:
             if error.errno in GONE:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
 from errno import ENODEV
 from itertools import groupby
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Self, TypeVar
 from eniplug.core.kernel import decode, encode_links, uapi
 from eniplug.core.kernel.decode import LinkInfo
 from eniplug.core.kernel.elements import Elements, of_nft
-from eniplug.core.kernel.flows import forget
 from eniplug.core.kernel.netlink import GONE, Message, NetlinkError, Socket, inside
-from eniplug.hooks import LinkState, Side, StaleFlows, Sysctl
+from eniplug.hooks import LinkState, Side, Sysctl
 from eniplug.hooks.errors import KernelError
 
 T = TypeVar("T")
@@ -82,15 +80,6 @@ class Namespace:
         """The nftables of the host."""
         assert self._elements is not None, "pods have no elements"
         return self._elements
-
-    def forget(self, flows: Iterable[StaleFlows]) -> None:
-        """Delete conntrack's entries.
-
-        They end by themselves, if later: where the kernel cannot, it is no error.
-        """
-        for one in flows:
-            with suppress(NetlinkError), self.elements.open() as socket:
-                forget(socket, one)
 
     def dump(self, request: Message) -> list[bytes]:
         """Read many things; nothing where there are none.  Raises KernelError."""

@@ -186,6 +186,14 @@ def test_a_port_on_one_address_is_open_there_alone(scene: Scene) -> None:
     assert who(node1, scene.own, 80).startswith("(")
 
 
+def test_a_listener_of_the_node_is_not_reached_while_a_pod_has_its_port(
+    scene: Scene,
+) -> None:
+    with mirrors(scene.node(1), 8080):
+        # The listener would see 127.0.0.1.
+        assert who(scene.node(1), "127.0.0.1", 8080) == scene.own
+
+
 def test_a_pod_does_not_reach_what_listens_on_the_nodes_loopback(scene: Scene) -> None:
     """route_localnet, which the port on 127.0.0.1 needs, must not open it."""
     with inside(scene.node(1)):

@@ -62,9 +62,11 @@ def test_flows_to_the_port_are_forgotten_and_no_others(
     assert entries(world) == ["ipv4 5353", "ipv4 5354", "ipv6 5353", "ipv6 5354"]
 
     kernel.apply((DNS,), None)
+    kernel.forget((DNS,))
     assert entries(world) == ["ipv4 5354", "ipv6 5353", "ipv6 5354"]
 
     send()
     kernel.remove((DNS, DNS6), None)
+    kernel.forget((DNS, DNS6))
     assert entries(world) == ["ipv4 5354", "ipv6 5354"]
     assert kernel.check((DNS,), None) == ()
