@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import pytest
 from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg
@@ -21,7 +22,7 @@ TRACK = NftTable(
 def test_the_kernel_is_asked_for_one_port_as_pyroute2_reads_it() -> None:
     message = flows.look(DNS)
     header = (16 + len(message.body)).to_bytes(4, "little") + bytes(12)
-    read = nfct_msg(header + message.body)
+    read: Any = nfct_msg(header + message.body)
     read.decode()
 
     proto = read.get_attr("CTA_TUPLE_ORIG").get_attr("CTA_TUPLE_PROTO")
