@@ -30,6 +30,7 @@ from eniplug.core.chains import Chains, own_chains, usable
 from eniplug.core.cloud import CloudWorker
 from eniplug.core.discover import Facts, discover, eni_of
 from eniplug.core.ec2_boto import Ec2
+from eniplug.core.entries import own_entries
 from eniplug.core.host import AgentHost, Bounds
 from eniplug.core.imds import Imds
 from eniplug.core.imds_only import ImdsOnly
@@ -101,9 +102,10 @@ class Agent:
         configure(self._settings.log_level)
         path = options.conflist or self._settings.conflist or SHIPPED
         self._conflist: Conflist = load_conflist(path, trusted=path != SHIPPED)
-        check_modes(self._settings, self._conflist.plugins)
+        self._entries = own_entries(self._conflist, self._settings, str(path))
+        check_modes(self._settings, [entry.plugins for entry in self._entries])
         self._chains = Chains(Catalogue.from_environ(environ))
-        self._own = own_chains(self._chains, self._conflist, str(path))
+        self._own = own_chains(self._chains, self._entries, str(path))
         self._kernel = Kernel(proc_sys=options.proc_sys)
 
     def stop(self) -> None:
@@ -122,7 +124,7 @@ class Agent:
             stop=self._stop,
             recorded=recall(store),
         )
-        check_primary(facts.primary, self._conflist.plugins)
+        check_primary(facts.primary, [entry.plugins for entry in self._entries])
         remember(store, facts)
         self._find_lost(store, facts, new=new)
         for token, what in store.intents().items():

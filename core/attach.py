@@ -9,7 +9,7 @@ nobody else up.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -126,7 +126,10 @@ class Attachments:
         part: Part | None = None
         applied = False
         try:
-            allocation, desk = self._allocate(chain, pod, request.here)
+            if chain.address_plugins:
+                allocation, desk = self._allocate(chain, pod, request.here)
+            else:
+                allocation = _given(pod, siblings)
             part = self._state.begin(
                 Part(
                     pod=pod,
@@ -169,10 +172,8 @@ class Attachments:
 
     def _allocate(
         self, chain: Chain, pod: Pod, here: Callable[[], bool]
-    ) -> tuple[Allocation, Desk | None]:
+    ) -> tuple[Allocation, Desk]:
         """Ask the chain for addresses; wait for the pool when it is empty."""
-        if not chain.address_plugins:
-            return allocation_of(pod), None
         desk = Desk(self._state, None)
         try:
             return self._ask(chain, pod, desk), desk
@@ -398,6 +399,16 @@ class Attachments:
                     log.info("swept", life=part.life, **_names(part))
                     self._try_remove(part)
         return still
+
+
+def _given(pod: Pod, siblings: Iterable[Part]) -> Allocation:
+    """What an entry in front of this one gave the pod.
+
+    An entry of ours is known better from the store than from its result; both must be
+    there, as the result is what this entry passes on.
+    """
+    ours = (part.allocation for part in siblings if part.leased and pod.prev)
+    return next(ours, None) or allocation_of(pod)
 
 
 def _alive(part: Part, links: Mapping[str, Any]) -> bool:

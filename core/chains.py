@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 
-from eniplug.cni.conflist import Conflist
 from eniplug.core.chain import Chain
+from eniplug.core.entries import Entry
 from eniplug.core.manager import Catalogue, wanted
 from eniplug.hooks.errors import ConfigError
 
@@ -41,16 +41,12 @@ def names_of(plugins: object) -> tuple[str, ...]:
     return tuple(name for name in named if isinstance(name, str))
 
 
-def own_chains(chains: Chains, conflist: Conflist, source: str) -> Sequence[Chain]:
-    """Make the chains of the agent's own conflist.
+def own_chains(chains: Chains, entries: Iterable[Entry], source: str) -> list[Chain]:
+    """Make the chains of the agent's own conflist, which is ``source`` in errors.
 
     Raises ConfigError, also when no entry of type eniplug names an address plugin.
     """
-    own = [
-        chains.make(entry.get("plugins"), f"{source}: plugins[{i}].plugins")
-        for i, entry in enumerate(conflist.plugins)
-        if entry.get("type") == "eniplug"
-    ]
+    own = [chains.make(entry.plugins, entry.place) for entry in entries]
     if not any(chain.address_plugins for chain in own):
         msg = f"{source}: no entry of type eniplug names an address plugin"
         raise ConfigError(msg, "name one, for example secondary-ip")

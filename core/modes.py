@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from eniplug.core.ec2 import EniFacts
@@ -20,8 +20,8 @@ FAMILIES: Final[Mapping[str, frozenset[int]]] = {
 }
 
 
-def check_modes(settings: Settings, entries: Iterable[Mapping[str, Any]]) -> None:
-    """Hold the settings against the conflist's entries of type eniplug.
+def check_modes(settings: Settings, entries: Iterable[Sequence[Any]]) -> None:
+    """Hold the settings against the plugins that the conflist's entries ask for.
 
     Raises ConfigError, one line, when they contradict each other.
     """
@@ -44,7 +44,7 @@ def check_modes(settings: Settings, entries: Iterable[Mapping[str, Any]]) -> Non
         raise ConfigError(msg, remedy)
 
 
-def check_primary(primary: EniFacts, entries: Iterable[Mapping[str, Any]]) -> None:
+def check_primary(primary: EniFacts, entries: Iterable[Sequence[Any]]) -> None:
     """Hold the primary ENI against the families that pods are to have.
 
     The node speaks to its pods with an address of its own; EC2 would delegate a prefix
@@ -57,13 +57,10 @@ def check_primary(primary: EniFacts, entries: Iterable[Mapping[str, Any]]) -> No
         raise ConfigError(msg, "assign it one, and have the node's system take it up")
 
 
-def _plugins(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The options of each plugin that the entries of type eniplug name."""
+def _plugins(entries: Iterable[Sequence[Any]]) -> dict[str, Mapping[str, Any]]:
+    """The options of each plugin that the entries ask for."""
     return {
-        one.name: one.options
-        for entry in entries
-        if entry.get("type") == "eniplug"
-        for one in wanted(entry.get("plugins"))
+        one.name: one.options for entry in entries if entry for one in wanted(entry)
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from threading import Semaphore
 from typing import Any, Final
 
@@ -17,10 +17,12 @@ import structlog
 from eniplug.cni import protocol, wire
 from eniplug.cni.errors import CniError
 from eniplug.cni.protocol import Call, NetConf
-from eniplug.core import asks
+from eniplug.core import asks, aws_entries
 from eniplug.core.attach import Attachments, Request
+from eniplug.core.aws_result import aws_result
 from eniplug.core.chain import Chain
 from eniplug.core.chains import Chains, names_of
+from eniplug.core.entries import plugins_of, plugins_to_remove
 from eniplug.core.kernel.netlink import check_netns
 from eniplug.core.parts import AttachmentKey
 from eniplug.core.refusals import Refusal
@@ -129,7 +131,10 @@ class Requests:
             case "DEL":
                 self._delete(call, conf, request, later)
             case "CHECK":
-                self._attachments.check(self._request(call, conf, request))
+                plugins = plugins_of(conf, self._settings)
+                if plugins or not _may_do_nothing(conf):
+                    wanted = self._request(call, conf, request, plugins)
+                    self._attachments.check(wanted)
             case "GC":
                 self._collect(conf)
             case "STATUS":
@@ -146,8 +151,11 @@ class Requests:
         here: Callable[[], bool],
         later: Later,
     ) -> Mapping[str, Any]:
-        chain = self._chains.make(conf.plugins)
-        wanted = self._request(call, conf, request, chain, here)
+        plugins = plugins_of(conf, self._settings)
+        if not plugins and _may_do_nothing(conf):
+            return _passed_on(conf)
+        chain = self._chains.make(plugins)
+        wanted = self._request(call, conf, request, plugins, chain=chain, here=here)
         if wanted.netns is None:
             msg = f"CNI_NETNS {call.netns!r} cannot be opened"
             raise NetnsError(msg)
@@ -166,8 +174,11 @@ class Requests:
         later.append(
             lambda: chain.observe("attached", pod=part.pod, allocation=part.allocation)
         )
-        assert part.result is not None
-        return protocol.to_version(part.result, conf.cni_version)
+        result = part.result
+        if conf.type == aws_entries.MAIN:
+            result = aws_result(part.allocation, call.netns)
+        assert result is not None
+        return protocol.to_version(result, conf.cni_version)
 
     def _note(self, call: Call, error: EniplugError) -> None:
         """Remember why an ADD was refused, and how the node was then."""
@@ -184,12 +195,14 @@ class Requests:
     def _delete(
         self, call: Call, conf: NetConf, request: wire.Request, later: Later
     ) -> None:
+        plugins = plugins_to_remove(conf, self._settings)
         chain: Chain | None
         try:
-            chain = self._chains.make(conf.plugins)
+            chain = self._chains.make(plugins)
         except EniplugError:
             chain = None  # what was applied is removed whatever the conflist says now
-        gone = self._attachments.delete(self._request(call, conf, request, chain))
+        wanted = self._request(call, conf, request, plugins, chain=chain)
+        gone = self._attachments.delete(wanted)
 
         def tell(chain: Chain) -> None:
             for part in gone:
@@ -218,6 +231,8 @@ class Requests:
         call: Call,
         conf: NetConf,
         request: wire.Request,
+        plugins: Sequence[Any],
+        *,
         chain: Chain | None = None,
         here: Callable[[], bool] = lambda: True,
     ) -> Request:
@@ -225,7 +240,7 @@ class Requests:
             id=request.id,
             pod=self._pod(call, conf),
             chain=chain,
-            plugins=names_of(conf.plugins),
+            plugins=names_of(plugins),
             netns=_pods_netns(call, request.netns),
             sandbox=call.netns,
             here=here,
@@ -246,6 +261,19 @@ class Requests:
             veth_prefix=conf.veth_prefix or self._settings.veth_prefix,
             prev=conf.prev_result,
         )
+
+
+def _may_do_nothing(conf: NetConf) -> bool:
+    """Tell whether an entry without plugins is one that is switched off."""
+    return conf.type == aws_entries.EGRESS
+
+
+def _passed_on(conf: NetConf) -> Mapping[str, Any]:
+    """Return prevResult as it came."""
+    if conf.prev_result is None:
+        msg = f"{conf.type}: there is no prevResult to pass on"
+        raise ConfigError(msg, "put the entry behind one that gives pods addresses")
+    return protocol.to_version(conf.prev_result, conf.cni_version)
 
 
 def _pods_netns(call: Call, netns: int | None) -> int | None:

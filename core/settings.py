@@ -190,6 +190,12 @@ class Settings:
     enable_ipv6: bool | None = _setting("ENABLE_IPv6", _BOOLEAN, None)
     """Held against the conflist, which picks the families; None: not told."""
 
+    enable_v4_egress: bool | None = _setting("ENABLE_V4_EGRESS", _BOOLEAN, None)
+    """Whether an egress-cni entry lets IPv6 pods reach IPv4; None: not told."""
+
+    enable_v6_egress: bool | None = _setting("ENABLE_V6_EGRESS", _BOOLEAN, None)
+    """Whether an egress-cni entry lets IPv4 pods reach IPv6; None: not told."""
+
     enable_subnet_discovery: bool = _setting("ENABLE_SUBNET_DISCOVERY", _BOOLEAN, True)
     """Whether new ENIs are made in the tagged subnet with most free addresses."""
 

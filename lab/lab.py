@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -76,7 +77,7 @@ class Lab:
         command = self._plan.agent or (*AGENT, *self._conflist())
         nodes = [node for _, node in self._wiring.nodes()]
         for node in nodes:
-            node.install(_executable())
+            node.install(_executable(), self._types())
             node.prepare(command, self._plan.environment)
             node.start()
         with ThreadPoolExecutor(len(nodes) or 1) as waiting:
@@ -91,6 +92,14 @@ class Lab:
         path.write_text(self._plan.conflist)
         path.chmod(0o644)
         return "--conflist", str(path)
+
+    def _types(self) -> frozenset[str]:
+        """Which executables the chosen conflist asks for; none if it is a bad one."""
+        try:
+            chosen = json.loads(self._plan.conflist or "{}")
+            return frozenset(str(entry["type"]) for entry in chosen["plugins"])
+        except (ValueError, LookupError, TypeError):
+            return frozenset()
 
     def down(self) -> None:
         """Stop everything; what has a name is left for the sweep."""

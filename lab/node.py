@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from pathlib import Path
 
@@ -29,6 +29,9 @@ AGENT = (sys.executable, "-m", "eniplug.core.cli", "agent")
 
 _PLUGINS = (Path("/usr/lib/cni"), Path("/usr/libexec/cni"))
 """Where distributions keep the CNI project's own plugins."""
+
+NAMES = frozenset({"aws-cni", "egress-cni", "bandwidth"})
+"""The other names by which the executable may be run."""
 
 READY_WITHIN = 30.0
 STOP_WITHIN = 5.0
@@ -75,9 +78,13 @@ class Node:
         self.inside.call(netns.write, settings)
         self.inside.call(tools.ip, lines)
 
-    def install(self, executable: Path) -> None:
-        """Put the executable, and the plugins that the machine has, into the node."""
-        self.inside.call(_install, executable)
+    def install(self, executable: Path, types: Collection[str] = ()) -> None:
+        """Put the executable, and the plugins that the machine has, into the node.
+
+        ``types`` are those of the conflist's entries: where a name is asked for that
+        the executable may have, and no other has it, it is installed by it too.
+        """
+        self.inside.call(_install, executable, types)
 
     def prepare(self, command: tuple[str, ...], environment: Mapping[str, str]) -> None:
         """Say how the agent is started, whenever it is."""
@@ -160,7 +167,7 @@ class Node:
         os.close(self.view)
 
 
-def _install(executable: Path) -> None:
+def _install(executable: Path, types: Collection[str]) -> None:
     target = BIN / "eniplug"
     shutil.copyfile(executable, target)
     target.chmod(0o755)
@@ -168,6 +175,9 @@ def _install(executable: Path) -> None:
         for plugin in directory.glob("*"):
             if not (BIN / plugin.name).exists():
                 (BIN / plugin.name).symlink_to(plugin)
+    for name in NAMES.intersection(types):
+        if not (BIN / name).exists():
+            (BIN / name).symlink_to(target.name)
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:

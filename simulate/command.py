@@ -56,7 +56,7 @@ def _quiet() -> Generator[None]:
 def _settings(mode: str, given: Mapping[str, int | None]) -> Settings:
     environ = {name: str(value) for name, value in given.items() if value is not None}
     settings = Settings.from_environ(environ)
-    check_modes(settings, [{"type": "eniplug", "plugins": [mode]}])
+    check_modes(settings, [[mode]])
     return settings
 
 

@@ -22,6 +22,7 @@ from eniplug.cni.conflist import parse_conflist
 from eniplug.core import agent, ec2_boto
 from eniplug.core.chain import Chain
 from eniplug.core.chains import Chains, own_chains
+from eniplug.core.entries import own_entries
 from eniplug.core.imds import ENDPOINT_VARIABLE
 from eniplug.core.manager import PACKAGES, Catalogue
 from eniplug.core.settings import Settings
@@ -415,7 +416,8 @@ def test_a_conflist_in_a_document_is_one_that_the_agent_takes(
 
     conflist = parse_conflist(block.encode(), "the document")
 
-    chains = own_chains(Chains(Installed(["eniplug"])), conflist, "the document")
+    entries = own_entries(conflist, Settings(), "the document")
+    chains = own_chains(Chains(Installed(["eniplug"])), entries, "the document")
 
     assert [type(chain) for chain in chains] == [Chain]
 

@@ -12,11 +12,7 @@ from eniplug.hooks.errors import ConfigError
 
 
 def check(*plugins: object, **environ: str) -> None:
-    entries: list[dict[str, object]] = [
-        {"type": "portmap"},
-        {"type": "eniplug", "plugins": list(plugins)},
-    ]
-    check_modes(Settings.from_environ(environ), entries)
+    check_modes(Settings.from_environ(environ), [plugins])
 
 
 DUAL = {"name": "prefix-delegation", "family": "dual-stack"}
@@ -73,7 +69,7 @@ PRIMARY = EniFacts(
 
 
 def check_node(primary: EniFacts, *plugins: object) -> None:
-    check_primary(primary, [{"type": "eniplug", "plugins": [*plugins, "pod-veth"]}])
+    check_primary(primary, [[*plugins, "pod-veth"]])
 
 
 @pytest.mark.parametrize("plugin", [SIX, DUAL])

@@ -1,0 +1,83 @@
+"""Which plugins a conflist entry asks for, whatever its type.
+
+An entry of type eniplug lists them.  The executable may be installed under other names
+as well; an entry's type is the name by which it is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from attrs import evolve, frozen
+
+from eniplug.cni.conflist import Conflist, entry_config
+from eniplug.cni.errors import CniError
+from eniplug.cni.protocol import NetConf, parse_config
+from eniplug.core import aws_entries
+from eniplug.core.settings import Settings
+from eniplug.hooks.errors import EniplugError
+
+OURS: Final = frozenset({"eniplug", aws_entries.MAIN, aws_entries.EGRESS})
+"""Types of entries that are the agent's.
+
+One of type bandwidth is ours only when our executable is run for it: the same name may
+be another project's.
+"""
+
+
+@frozen(kw_only=True)
+class Entry:
+    """One entry of the agent's own conflist: what it asks for, and where it stands."""
+
+    type: str
+    plugins: Sequence[Any]
+    place: str
+
+
+def plugins_of(conf: NetConf, settings: Settings) -> Sequence[Any]:
+    """Return an entry's plugins: names, or objects with a name and options.
+
+    None at all says that the entry passes prevResult on.  Raises CniError naming the
+    field, or ConfigError.
+    """
+    match conf.type:
+        case aws_entries.MAIN:
+            return aws_entries.main_plugins(conf, settings)
+        case aws_entries.EGRESS:
+            return aws_entries.egress_plugins(conf, settings)
+        case _:
+            return conf.plugins
+
+
+def plugins_to_remove(conf: NetConf, settings: Settings) -> Sequence[Any]:
+    """Return an entry's plugins for a DEL, which no bad field may hold up."""
+    try:
+        return plugins_of(conf, settings)
+    except (CniError, EniplugError):
+        return plugins_of(evolve(conf, mtu=None, rest={}), settings)
+
+
+def own_entries(
+    conflist: Conflist, settings: Settings, source: str
+) -> tuple[Entry, ...]:
+    """Read the entries of a conflist that are ours; ``source`` names it in errors.
+
+    Raises CniError naming the place, as in ``aws.conflist: plugins[0].mtu``, or
+    ConfigError.
+    """
+    found: list[Entry] = []
+    for i, entry in enumerate(conflist.plugins):
+        if entry["type"] not in OURS:
+            continue
+        place = f"{source}: plugins[{i}]"
+        try:
+            conf = parse_config(entry_config(conflist, i))
+            plugins = plugins_of(conf, settings)
+        except CniError as error:
+            msg = f"{place}.{error.message}"
+            raise CniError(error.code, msg, error.details) from error
+        if plugins:
+            where = f"{place}.plugins"
+            found.append(Entry(type=conf.type, plugins=plugins, place=where))
+    return tuple(found)
