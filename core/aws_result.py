@@ -1,4 +1,4 @@
-"""The result as the AWS VPC CNI writes it, for entries of type aws-cni.
+"""Results as the AWS VPC CNI writes them, for entries of type aws-cni and egress-cni.
 
 A runtime keeps a pod's last result and hands it to DEL.  AWS's executable finds there
 which rules to delete, so a node may go back to it with pods running
@@ -8,13 +8,14 @@ ENI's routing table; a last interface, which no kernel has, has the device numbe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from eniplug.core.result import Result
 from eniplug.hooks import Allocation
 
 
-def aws_result(allocation: Allocation, netns: str) -> Result:
+def main_result(allocation: Allocation, netns: str) -> Result:
     """Describe a pod's interfaces; ``netns`` is as the runtime named it.
 
     In the form of CNI 1.1.0, as every result of ours inside the agent.
@@ -36,3 +37,12 @@ def aws_result(allocation: Allocation, netns: str) -> Result:
     device = str(first.eni.device)
     interfaces.append({"name": dummy, "mac": "0", "sandbox": device})
     return {"interfaces": interfaces, "ips": ips, "dns": {}}
+
+
+def egress_result(result: Mapping[str, Any], prev: Mapping[str, Any]) -> Result:
+    """Leave prevResult as it is but for the interfaces that the entry added.
+
+    An address that only the node knows is none that others may send to: portmap would
+    lead host ports to it.
+    """
+    return {**prev, "interfaces": result["interfaces"]}

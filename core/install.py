@@ -2,20 +2,34 @@
 
 The runtime takes the network for ready when the file is there, so it is written when
 the agent can serve pods and not before: to a temporary name in the same directory, and
-renamed (containerd sees a rename within its directory, not a move into it).
+renamed (containerd sees a rename within its directory, not a move into it).  No other
+file in the directory is touched, and no entry that others appended to ours is lost.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import structlog
+
+from eniplug.cni.errors import CniError
+from eniplug.core.appended import with_appended
 from eniplug.hooks.errors import ConfigError, ReadError
 
+log = structlog.get_logger()
+
 NAME: Final = "10-eniplug.conflist"
+
+RECORD: Final = ".10-eniplug.installed"
+"""Our text as it was last installed, beside the file: it tells what others appended."""
+
+TRIES: Final = 10
+"""How often the file may change between a look at it and the rename."""
 
 
 def install_conflist(folder: Path, text: bytes) -> bool:
@@ -24,25 +38,78 @@ def install_conflist(folder: Path, text: bytes) -> bool:
     Raises ConfigError when others than root may write to the directory, ReadError when
     it cannot be written.
     """
-    target = folder / NAME
-    temporary = folder / f".{NAME}.{os.getpid()}"
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         found = folder.stat()
         if found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             msg = f"{folder} may be written by others than root"
             raise ConfigError(msg, f"chown root {folder} && chmod go-w {folder}")
-        if target.exists() and target.read_bytes() == text:
-            return False
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(target)
+        record = folder / RECORD
+        before = _read(record)
+        written = _install(folder / NAME, text, before)
+        if before != text:
+            _write(record, text)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         msg = f"the conflist cannot be installed in {folder}: {error.strerror}"
         raise ReadError(msg) from error
+    return written
+
+
+def _install(target: Path, text: bytes, before: bytes | None) -> bool:
+    for _ in range(TRIES):
+        found = _read(target)
+        wanted = text if found is None else _wanted(target, text, found, before)
+        if wanted == found or _write(target, wanted, instead_of=found):
+            return wanted != found
+    msg = f"{target} is written to by others all the time"
+    raise ReadError(msg)
+
+
+def _wanted(target: Path, text: bytes, found: bytes, before: bytes | None) -> bytes:
+    """What is to stand in place of what was found; that is kept if it is unreadable."""
+    try:
+        return with_appended(text, found, before)
+    except CniError as error:
+        digest = hashlib.sha256(found).hexdigest()[:8]
+        kept = target.with_name(f"{target.name}.broken-{digest}")
+        log.error("the conflist was unreadable", error=error.message, kept=str(kept))
+        _write(kept, found)
+        return text
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _write(target: Path, data: bytes, *, instead_of: bytes | None = None) -> bool:
+    """Write a file whole; returns False, and writes nothing, if it has changed.
+
+    ``instead_of`` is what must still stand there; None: whatever does.
+    """
+    temporary = target.with_name(f".{target.name.lstrip('.')}.{os.getpid()}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if instead_of is not None and _read(target) != instead_of:
+            return False
+        temporary.rename(target)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+    _sync(target.parent)
     return True
+
+
+def _sync(folder: Path) -> None:
+    """Let a rename last through a crash of the node."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -19,12 +19,12 @@ from eniplug.cni.errors import CniError
 from eniplug.cni.protocol import Call, NetConf
 from eniplug.core import asks, aws_entries
 from eniplug.core.attach import Attachments, Request
-from eniplug.core.aws_result import aws_result
+from eniplug.core.aws_result import egress_result, main_result
 from eniplug.core.chain import Chain
 from eniplug.core.chains import Chains, names_of
 from eniplug.core.entries import plugins_of, plugins_to_remove
 from eniplug.core.kernel.netlink import check_netns
-from eniplug.core.parts import AttachmentKey
+from eniplug.core.parts import AttachmentKey, Part
 from eniplug.core.refusals import Refusal
 from eniplug.core.report import Reporter
 from eniplug.core.settings import Settings
@@ -174,11 +174,7 @@ class Requests:
         later.append(
             lambda: chain.observe("attached", pod=part.pod, allocation=part.allocation)
         )
-        result = part.result
-        if conf.type == aws_entries.MAIN:
-            result = aws_result(part.allocation, call.netns)
-        assert result is not None
-        return protocol.to_version(result, conf.cni_version)
+        return protocol.to_version(_result(part, conf, call), conf.cni_version)
 
     def _note(self, call: Call, error: EniplugError) -> None:
         """Remember why an ADD was refused, and how the node was then."""
@@ -261,6 +257,18 @@ class Requests:
             veth_prefix=conf.veth_prefix or self._settings.veth_prefix,
             prev=conf.prev_result,
         )
+
+
+def _result(part: Part, conf: NetConf, call: Call) -> Mapping[str, Any]:
+    """Return a part's result, in the form that the entry's type promises."""
+    assert part.result is not None
+    match conf.type:
+        case aws_entries.MAIN:
+            return main_result(part.allocation, call.netns)
+        case aws_entries.EGRESS:
+            return egress_result(part.result, conf.prev_result or {})
+        case _:
+            return part.result
 
 
 def _may_do_nothing(conf: NetConf) -> bool:

@@ -36,15 +36,15 @@ def one(tmp_path: Path) -> Iterator[Reported]:
 
 
 def handle(
-    one: Reported, environ: dict[str, str], *plugins: str
-) -> tuple[int, dict[str, Any]]:
+    one: Reported, environ: dict[str, str], *plugins: str, **fields: object
+) -> tuple[int, Any]:
     attachments = Attachments(one.state, Kernel(), lambda: NODE, lambda: None)
     chains = Chains(Catalogue.from_environ({}))
     requests = Requests(attachments, chains, lambda _: None, one.reporter, Settings())
-    stdin = json.dumps({**CONFIG, "plugins": plugins}).encode()
+    stdin = json.dumps({**CONFIG, "plugins": plugins, **fields}).encode()
     request = Request(id=bytes(16), environ=environ, stdin=stdin)
     status, output, _ = requests.handle(request, lambda: True)
-    return status, json.loads(output)
+    return status, json.loads(output or "null")
 
 
 def test_a_question_is_answered_without_a_cni_command(one: Reported) -> None:
@@ -91,3 +91,53 @@ def test_only_refused_adds_are_noted(one: Reported) -> None:
 
     assert status == 1
     assert one.reporter.refusals.latest() == ()
+
+
+OFF = {"type": "egress-cni", "cniVersion": "0.4.0", "enabled": "false"}
+PREV = {
+    "cniVersion": "0.4.0",
+    "interfaces": [{"name": "eni1"}, {"name": "eth0", "mac": "2", "sandbox": "/x"}],
+    "ips": [{"version": "4", "interface": 1, "address": "10.0.0.7/32"}],
+    "dns": {},
+}
+
+
+def test_an_egress_cni_entry_that_is_off_passes_prevresult_on(one: Reported) -> None:
+    status, said = handle(one, ADD, **OFF, prevResult=PREV)
+
+    assert (status, said) == (0, PREV)
+    for command in ("CHECK", "DEL"):
+        asked = {**ADD, "CNI_COMMAND": command}
+        assert handle(one, asked, **OFF, prevResult=PREV) == (0, None)
+
+
+def test_an_egress_cni_entry_wants_an_entry_in_front_of_it(one: Reported) -> None:
+    status, said = handle(one, ADD, **OFF)
+
+    assert (status, said["code"]) == (1, 7)
+    assert "egress-cni: there is no prevResult" in said["msg"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"type": "aws-cni", "mtu": "12"}, "mtu: wants 68 to"),
+        ({"type": "aws-cni", "mtu": "9002"}, "mtu: wants 576 to"),
+        ({"type": "aws-cni", "podSGEnforcingMode": "lax"}, "podSGEnforcingMode: wants"),
+        ({"type": "egress-cni", "enabled": "yes"}, "enabled: wants"),
+    ],
+)
+def test_a_bad_field_of_an_aws_entry_is_error_7_that_names_it(
+    one: Reported, fields: dict[str, object], place: str
+) -> None:
+    status, said = handle(one, ADD, **fields)
+
+    assert (status, said["code"]) == (1, 7)
+    assert said["msg"].startswith(place)
+
+
+def test_a_bad_field_of_an_aws_entry_does_not_hold_a_del_up(one: Reported) -> None:
+    asked = {**ADD, "CNI_COMMAND": "DEL"}
+
+    for mtu in ("big", "9002"):
+        assert handle(one, asked, type="aws-cni", mtu=mtu) == (0, None)
