@@ -103,9 +103,10 @@ class Agent:
         path = options.conflist or self._settings.conflist or SHIPPED
         self._conflist: Conflist = load_conflist(path, trusted=path != SHIPPED)
         self._entries = own_entries(self._conflist, self._settings, str(path))
-        check_modes(self._settings, [entry.plugins for entry in self._entries])
+        working = [entry for entry in self._entries if entry.plugins]
+        check_modes(self._settings, [entry.plugins for entry in working])
         self._chains = Chains(Catalogue.from_environ(environ))
-        self._own = own_chains(self._chains, self._entries, str(path))
+        self._own = own_chains(self._chains, working, str(path))
         self._kernel = Kernel(proc_sys=options.proc_sys)
 
     def stop(self) -> None:
@@ -157,7 +158,9 @@ class Agent:
         tombstones = Tombstones(self._options.run_dir / "tombstones", attachments.bury)
         tombstones.work_off()
         use = usable(self._own, scope.use)
-        reporter = Reporter(state, lambda: scope.node, worker, self._settings)
+        reporter = Reporter(
+            state, lambda: scope.node, worker, self._settings, self._entries
+        )
         requests = Requests(attachments, self._chains, use, reporter, self._settings)
         server = Server(self._options.run_dir / "agent.sock", requests.handle)
         reaper.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,8 @@ def _head(said: dict[str, Any]) -> Iterator[str]:
         f" ({node['type']}, {node['zone']})"
     )
     yield f"not ready: {_reason(not_ready)}" if not_ready else "ready"
+    for entry in said["entries"]:
+        yield f"{entry['type']}: {_plugins(entry['plugins'])}"
     for family in ("ipv4", "ipv6"):
         counts = addresses[family]
         if counts["total"] or family == "ipv4":
@@ -93,6 +95,12 @@ def _head(said: dict[str, Any]) -> Iterator[str]:
     yield f"waiting pods: {addresses['waiting']}"
     told = ", ".join(f"{name} {value}" for name, value in said["targets"].items())
     yield f"targets: {told}"
+
+
+def _plugins(plugins: Sequence[Any]) -> str:
+    """Write an entry's plugins; those with options as the conflist would."""
+    written = (p if isinstance(p, str) else json.dumps(p) for p in plugins)
+    return ", ".join(written) or "off"
 
 
 def _ec2(told: dict[str, Any] | None) -> Iterator[str]:

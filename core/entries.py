@@ -28,10 +28,14 @@ be another project's.
 
 @frozen(kw_only=True)
 class Entry:
-    """One entry of the agent's own conflist: what it asks for, and where it stands."""
+    """One entry of the agent's own conflist.
+
+    ``plugins`` are names, or objects with a name and options; none when the entry is
+    switched off.  ``place`` is where they stand, for errors.
+    """
 
     type: str
-    plugins: Sequence[Any]
+    plugins: tuple[Any, ...]
     place: str
 
 
@@ -77,7 +81,6 @@ def own_entries(
         except CniError as error:
             msg = f"{place}.{error.message}"
             raise CniError(error.code, msg, error.details) from error
-        if plugins:
-            where = f"{place}.plugins"
-            found.append(Entry(type=conf.type, plugins=plugins, place=where))
+        where = f"{place}.plugins"
+        found.append(Entry(type=conf.type, plugins=tuple(plugins), place=where))
     return tuple(found)

@@ -6,13 +6,14 @@ Nothing here asks EC2, IMDS or the kernel: it is what the agent goes by itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final, Protocol
 
 from attrs import asdict
 
+from eniplug.core.entries import Entry
 from eniplug.core.parts import Part
 from eniplug.core.refusals import Refusals
 from eniplug.core.settings import Settings
@@ -57,7 +58,8 @@ class Ec2Side(Protocol):
 class Reporter:
     """Describes the node at this moment.  Safe to call from many threads.
 
-    ``node`` gives the node as it is now, with the ENIs that have come since the start.
+    ``node`` gives the node as it is now, with the ENIs that have come since the start;
+    ``entries`` are those of the agent's conflist that are its own.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Reporter:
         node: Callable[[], Node],
         worker: Ec2Side,
         settings: Settings,
+        entries: Sequence[Entry] = (),
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,6 +77,7 @@ class Reporter:
         self._node = node
         self._worker = worker
         self._settings = settings
+        self._entries = entries
         self._clock = clock
 
     def parts(self) -> tuple[Part, ...]:
@@ -104,6 +108,10 @@ class Reporter:
                 "type": node.instance_type,
                 "zone": node.zone,
             },
+            "entries": [
+                {"type": one.type, "plugins": list(one.plugins)}
+                for one in self._entries
+            ],
             "addresses": {**counts, "waiting": waiting},
             "enis": [_row(view, enis.get(view.id)) for view in views],
             "subnets": [

@@ -47,7 +47,9 @@ def picked(
 ) -> list[list[Any]]:
     conflist = parse_conflist(example(**changes), "aws.conflist")
     settings = Settings.from_environ(environ or {})
-    return [list(e.plugins) for e in own_entries(conflist, settings, "aws.conflist")]
+    entries = own_entries(conflist, settings, "aws.conflist")
+    assert [entry.type for entry in entries] == ["aws-cni", "egress-cni"]
+    return [list(entry.plugins) for entry in entries if entry.plugins]
 
 
 # -- aws-cni ---------------------------------------------------------------------------

@@ -45,6 +45,10 @@ def test_a_status_is_json_and_has_the_node_and_its_addresses(one: Reported) -> N
 
     assert json.loads(json.dumps(said)) == said
     assert said["not_ready"] is None
+    assert said["entries"] == [
+        {"type": "aws-cni", "plugins": ["secondary-ip", {"name": "pod-veth"}]},
+        {"type": "egress-cni", "plugins": []},
+    ]
     assert said["node"] == {"instance": "i-1", "type": "m5.large", "zone": "us-east-1a"}
     assert said["addresses"]["ipv4"] == {
         "total": 3,

@@ -63,6 +63,8 @@ def test_a_status_in_words_has_what_json_has(one: Reported, tmp_path: Path) -> N
     assert json.loads(as_json.output) == one.reporter.status()
     lines = done.output.splitlines()
     assert "ready" in lines
+    assert 'aws-cni: secondary-ip, {"name": "pod-veth"}' in lines
+    assert "egress-cni: off" in lines
     assert "ipv4: 3 total, 1 assigned, 0 cooling, 1 idle, 1 held" in lines
     assert f"EC2: 0.0 s ago: denied: [red]no[/red]; {DeniedError.remedy}" in lines
     assert "EC2: is asked again in 3.0 s" in lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import define, field
 
+from eniplug.core.entries import Entry
 from eniplug.core.parts import Part
 from eniplug.core.pool import AddressPool
 from eniplug.core.refusals import Refusal
@@ -17,6 +18,15 @@ from eniplug.testing.builders import ADDRESSES, NODE, PRIMARY, a_pod
 from eniplug.testing.clock import HandClock
 from kit.parts import a_part
 from kit.stores import Stores
+
+ENTRIES = (
+    Entry(
+        type="aws-cni",
+        plugins=("secondary-ip", {"name": "pod-veth"}),
+        place="plugins[0]",
+    ),
+    Entry(type="egress-cni", plugins=(), place="plugins[1]"),
+)
 
 
 @define(eq=False)
@@ -50,7 +60,12 @@ class Reported:
         self.state = State(self.stores.open(), pool, lambda: None, self.clock)
         self.supply(*ADDRESSES[:3])
         self.reporter = Reporter(
-            self.state, lambda: self.node, self.ec2, Settings(), clock=self.clock
+            self.state,
+            lambda: self.node,
+            self.ec2,
+            Settings(),
+            ENTRIES,
+            clock=self.clock,
         )
 
     def supply(self, *blocks: Block) -> None:
