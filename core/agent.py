@@ -103,10 +103,9 @@ class Agent:
         path = options.conflist or self._settings.conflist or SHIPPED
         self._conflist: Conflist = load_conflist(path, trusted=path != SHIPPED)
         self._entries = own_entries(self._conflist, self._settings, str(path))
-        working = [entry for entry in self._entries if entry.plugins]
-        check_modes(self._settings, [entry.plugins for entry in working])
+        check_modes(self._settings, [entry.plugins for entry in self._entries])
         self._chains = Chains(Catalogue.from_environ(environ))
-        self._own = own_chains(self._chains, working, str(path))
+        self._own = own_chains(self._chains, self._entries, str(path))
         self._kernel = Kernel(proc_sys=options.proc_sys)
 
     def stop(self) -> None:

@@ -46,7 +46,9 @@ def own_chains(chains: Chains, entries: Iterable[Entry], source: str) -> list[Ch
 
     Raises ConfigError, also when no entry of type eniplug names an address plugin.
     """
-    own = [chains.make(entry.plugins, entry.place) for entry in entries]
+    own = [
+        chains.make(entry.plugins, entry.place) for entry in entries if entry.plugins
+    ]
     if not any(chain.address_plugins for chain in own):
         msg = f"{source}: no entry of type eniplug names an address plugin"
         raise ConfigError(msg, "name one, for example secondary-ip")
