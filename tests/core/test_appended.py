@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eniplug.cni.errors import CniError
 from eniplug.core.appended import with_appended
@@ -90,6 +92,25 @@ def test_where_it_is_not_known_what_was_ours_no_entry_is_lost(
     text = with_appended(conflist(MAIN), found, before)
 
     assert plugins(text) == [MAIN, PORTMAP, LINKERD]
+
+
+OWN = st.lists(st.sampled_from(["eniplug", "portmap", "bandwidth"]), min_size=1)
+MESHES = st.lists(st.sampled_from(["linkerd-cni", "istio-cni", "tuning"]))
+
+
+@given(old=OWN, new=OWN, theirs=MESHES, data=st.data())
+def test_in_any_order_ours_come_first_and_theirs_are_kept(
+    old: list[str], new: list[str], theirs: list[str], data: st.DataObject
+) -> None:
+    mixed = data.draw(st.permutations([*old, *theirs]))
+    found = conflist(*({"type": one} for one in mixed))
+    ours = conflist(*({"type": one} for one in new))
+
+    text = with_appended(ours, found, conflist(*({"type": one} for one in old)))
+
+    kept = [one for one in mixed if one in theirs]
+    assert [entry["type"] for entry in plugins(text)] == [*new, *kept]
+    assert with_appended(ours, text, ours) == text
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,8 @@ def test_two_entries_share_an_attachment_and_its_slot(world: World) -> None:
 
     assert second.pod.slot == first.pod.slot
     assert second.result == first.result
+    assert second.allocation == first.allocation
+    assert second.allocation.nics[0].eni is not None
     assert "700:" in run("ip", "rule")
     assert world.attachments.delete(world.request(0, netns, extra)) == (second,)
     assert "700:" not in run("ip", "rule")

@@ -196,6 +196,21 @@ def test_the_executable_and_the_machines_plugins_are_installed(
     assert not (BIN / "eniplug").exists()
 
 
+def test_the_executable_has_the_names_that_are_asked_for_and_nobody_has(
+    node: Node, tmp_path: Path
+) -> None:
+    source = tmp_path / "executable.py"
+    source.write_text("#!/bin/true\n")
+
+    node.install(source, {"aws-cni", "egress-cni", "bandwidth", "linkerd-cni"})
+
+    for name in ("aws-cni", "egress-cni"):
+        assert node.inside.call((BIN / name).samefile, BIN / "eniplug")
+    theirs = Path("/usr/lib/cni/bandwidth")
+    assert node.inside.call((BIN / "bandwidth").samefile, theirs)
+    assert not node.inside.call((BIN / "linkerd-cni").exists)
+
+
 def test_a_node_boots_with_address_and_gateway(node: Node) -> None:
     node.inside.call(tools.ip, ["link add ens5 type veth peer name far"])
 
