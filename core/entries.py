@@ -26,6 +26,18 @@ be another project's.
 """
 
 
+RATES: Final = {
+    "ingressRate": "ingress_rate",
+    "ingressBurst": "ingress_burst",
+    "egressRate": "egress_rate",
+    "egressBurst": "egress_burst",
+}
+"""The fields of an entry of type bandwidth, and the plugin's options.
+
+containernetworking/plugins, plugins/meta/bandwidth: bits and bits per second.
+"""
+
+
 @frozen(kw_only=True)
 class Entry:
     """One entry of the agent's own conflist.
@@ -50,8 +62,16 @@ def plugins_of(conf: NetConf, settings: Settings) -> Sequence[Any]:
             return aws_entries.main_plugins(conf, settings)
         case aws_entries.EGRESS:
             return aws_entries.egress_plugins(conf, settings)
+        case "bandwidth" if not conf.plugins:
+            return (_bandwidth(conf),)
         case _:
             return conf.plugins
+
+
+def _bandwidth(conf: NetConf) -> Any:
+    """Read the rates of an entry that runs our executable in place of another's."""
+    given = {ours: conf.rest[name] for name, ours in RATES.items() if name in conf.rest}
+    return {"name": "bandwidth", **given} if given else "bandwidth"
 
 
 def plugins_to_remove(conf: NetConf, settings: Settings) -> Sequence[Any]:

@@ -17,14 +17,14 @@ import structlog
 from eniplug.cni import protocol, wire
 from eniplug.cni.errors import CniError
 from eniplug.cni.protocol import Call, NetConf
-from eniplug.core import asks, aws_entries
+from eniplug.core import asks
+from eniplug.core.answers import may_be_off, passed_on, result_for
 from eniplug.core.attach import Attachments, Request
-from eniplug.core.aws_result import egress_result, main_result
 from eniplug.core.chain import Chain
 from eniplug.core.chains import Chains, names_of
 from eniplug.core.entries import plugins_of, plugins_to_remove
 from eniplug.core.kernel.netlink import check_netns
-from eniplug.core.parts import AttachmentKey, Part
+from eniplug.core.parts import AttachmentKey
 from eniplug.core.refusals import Refusal
 from eniplug.core.report import Reporter
 from eniplug.core.settings import Settings
@@ -132,7 +132,7 @@ class Requests:
                 self._delete(call, conf, request, later)
             case "CHECK":
                 plugins = plugins_of(conf, self._settings)
-                if plugins or not _may_do_nothing(conf):
+                if plugins or not may_be_off(conf):
                     wanted = self._request(call, conf, request, plugins)
                     self._attachments.check(wanted)
             case "GC":
@@ -152,8 +152,8 @@ class Requests:
         later: Later,
     ) -> Mapping[str, Any]:
         plugins = plugins_of(conf, self._settings)
-        if not plugins and _may_do_nothing(conf):
-            return _passed_on(conf)
+        if not plugins and may_be_off(conf):
+            return passed_on(conf)
         chain = self._chains.make(plugins)
         wanted = self._request(call, conf, request, plugins, chain=chain, here=here)
         if wanted.netns is None:
@@ -174,7 +174,7 @@ class Requests:
         later.append(
             lambda: chain.observe("attached", pod=part.pod, allocation=part.allocation)
         )
-        return protocol.to_version(_result(part, conf, call), conf.cni_version)
+        return result_for(part, conf, call.netns)
 
     def _note(self, call: Call, error: EniplugError) -> None:
         """Remember why an ADD was refused, and how the node was then."""
@@ -257,31 +257,6 @@ class Requests:
             veth_prefix=conf.veth_prefix or self._settings.veth_prefix,
             prev=conf.prev_result,
         )
-
-
-def _result(part: Part, conf: NetConf, call: Call) -> Mapping[str, Any]:
-    """Return a part's result, in the form that the entry's type promises."""
-    assert part.result is not None
-    match conf.type:
-        case aws_entries.MAIN:
-            return main_result(part.allocation, call.netns)
-        case aws_entries.EGRESS:
-            return egress_result(part.result, conf.prev_result or {})
-        case _:
-            return part.result
-
-
-def _may_do_nothing(conf: NetConf) -> bool:
-    """Tell whether an entry without plugins is one that is switched off."""
-    return conf.type == aws_entries.EGRESS
-
-
-def _passed_on(conf: NetConf) -> Mapping[str, Any]:
-    """Return prevResult as it came."""
-    if conf.prev_result is None:
-        msg = f"{conf.type}: there is no prevResult to pass on"
-        raise ConfigError(msg, "put the entry behind one that gives pods addresses")
-    return protocol.to_version(conf.prev_result, conf.cni_version)
 
 
 def _pods_netns(call: Call, netns: int | None) -> int | None:

@@ -216,6 +216,22 @@ def test_an_entry_of_another_type_has_the_plugins_that_it_lists() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "plugins"),
+    [
+        ({}, ("bandwidth",)),
+        ({"ingressRate": 9}, ({"name": "bandwidth", "ingress_rate": 9},)),
+        ({"plugins": ["snat"]}, ("snat",)),
+    ],
+)
+def test_an_entry_that_runs_our_executable_as_bandwidth_names_that_plugin(
+    fields: dict[str, object], plugins: tuple[object, ...]
+) -> None:
+    conf = {"cniVersion": "1.0.0", "name": "n", "type": "bandwidth", **fields}
+
+    assert plugins_of(parse_config(json.dumps(conf).encode()), Settings()) == plugins
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         {"type": "aws-cni", "podSGEnforcingMode": 7},
