@@ -9,7 +9,7 @@ scalars may be strings, since that is how AWS's start script fills them in.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Final, get_args
 
 from eniplug.cni.errors import INVALID_CONFIG, CniError
@@ -61,37 +61,38 @@ def egress_plugins(conf: NetConf, settings: Settings) -> Sequence[Any]:
     """Return the plugins of an egress-cni entry: none when it is not enabled.
 
     ``nodeIP`` tells the family of the way out, as AWS's executable has it; without one
-    it is the family that the pods do not have.  Where the entry does not say whether it
-    is enabled, ENABLE_V4_EGRESS and ENABLE_V6_EGRESS do.  Raises CniError 6 or 7 naming
-    the field, ConfigError when entry and environment contradict each other.
+    it is the family that the pods do not have.  Raises CniError 6 or 7 naming the
+    field, ConfigError when entry and environment contradict each other.
     """
     _common(conf)
     ports = _one_of(conf, "randomizeSNAT", get_args(RandomPorts))
-    node = _node_ip(conf)
-    subnet = _subnet(conf)
-    enabled = _switch(conf, "enabled")
-    way: Family = (4 if settings.enable_ipv6 else 6) if node is None else node.version
-    name = f"ENABLE_V{way}_EGRESS"
-    told = settings.enable_v4_egress if way == 4 else settings.enable_v6_egress  # noqa: PLR2004
-    if enabled is None:
-        enabled = way == 4 if told is None else told  # noqa: PLR2004
-    elif told is not None and told is not enabled:
-        raise _contradiction(name, told, f"enabled {str(enabled).lower()!r}")
-    if not enabled:
+    node, subnet = _node_ip(conf), _subnet(conf)
+    to_ipv4 = settings.enable_ipv6 if node is None else isinstance(node, IPv4Address)
+    way: Family = 4 if to_ipv4 else 6
+    if not _enabled(conf, way, settings):
         return ()
-    if settings.enable_ipv6 is (way == 6):  # noqa: PLR2004 - out of its own family
+    if settings.enable_ipv6 is not None and settings.enable_ipv6 is not to_ipv4:
         raise _contradiction("ENABLE_IPv6", settings.enable_ipv6, f"nodeIP {node}")
     if ports and ports != settings.randomize_snat:
-        told_ports = settings.randomize_snat
-        variable = "AWS_VPC_K8S_CNI_RANDOMIZESNAT"
-        raise _contradiction(variable, told_ports, f"randomizeSNAT {ports!r}")
-    plugin = f"egress-v{way}"
+        name, told = "AWS_VPC_K8S_CNI_RANDOMIZESNAT", settings.randomize_snat
+        raise _contradiction(name, told, f"randomizeSNAT {ports}")
     if subnet is None:
-        return (plugin,)
+        return (f"egress-v{way}",)
     if subnet.version != way:
         msg = f"{_SUBNET}: wants a range of IPv{way}, not {subnet}"
         raise CniError(INVALID_CONFIG, msg)
-    return ({"name": plugin, "subnet": str(subnet)},)
+    return ({"name": f"egress-v{way}", "subnet": str(subnet)},)
+
+
+def _enabled(conf: NetConf, way: Family, settings: Settings) -> bool:
+    """Tell whether the way out is there; where the entry is silent, a setting says."""
+    said = _switch(conf, "enabled")
+    told = {4: settings.enable_v4_egress, 6: settings.enable_v6_egress}[way]
+    if said is None:
+        return {4: True, 6: False}[way] if told is None else told
+    if told is not None and told is not said:
+        raise _contradiction(f"ENABLE_V{way}_EGRESS", told, f"enabled {_word(said)}")
+    return said
 
 
 def _common(conf: NetConf) -> None:
@@ -157,6 +158,9 @@ def _subnet(conf: NetConf) -> Network | None:
 
 
 def _contradiction(name: str, told: object, field: str) -> ConfigError:
-    written = str(told).lower() if isinstance(told, bool) else told
-    msg = f"{name}={written} contradicts {field} of the conflist's egress-cni entry"
+    msg = f"{name}={_word(told)} contradicts {field} of the conflist's egress-cni entry"
     return ConfigError(msg, "change the one or the other")
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
