@@ -26,16 +26,8 @@ be another project's.
 """
 
 
-RATES: Final = {
-    "ingressRate": "ingress_rate",
-    "ingressBurst": "ingress_burst",
-    "egressRate": "egress_rate",
-    "egressBurst": "egress_burst",
-}
-"""The fields of an entry of type bandwidth, and the plugin's options.
-
-containernetworking/plugins, plugins/meta/bandwidth: bits and bits per second.
-"""
+RATES: Final = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
+"""The fields of an entry of type bandwidth, which are options of our plugin too."""
 
 
 @frozen(kw_only=True)
@@ -70,7 +62,7 @@ def plugins_of(conf: NetConf, settings: Settings) -> Sequence[Any]:
 
 def _bandwidth(conf: NetConf) -> Any:
     """Read the rates of an entry that runs our executable in place of another's."""
-    given = {ours: conf.rest[name] for name, ours in RATES.items() if name in conf.rest}
+    given = {name: conf.rest[name] for name in RATES if name in conf.rest}
     return {"name": "bandwidth", **given} if given else "bandwidth"
 
 

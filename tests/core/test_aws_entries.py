@@ -219,7 +219,7 @@ def test_an_entry_of_another_type_has_the_plugins_that_it_lists() -> None:
     ("fields", "plugins"),
     [
         ({}, ("bandwidth",)),
-        ({"ingressRate": 9}, ({"name": "bandwidth", "ingress_rate": 9},)),
+        ({"ingressRate": 9}, ({"name": "bandwidth", "ingressRate": 9},)),
         ({"plugins": ["snat"]}, ("snat",)),
     ],
 )
