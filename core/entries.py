@@ -6,10 +6,10 @@ as well; an entry's type is the name by which it is run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from eniplug.cni.conflist import Conflist, entry_config
 from eniplug.cni.errors import CniError
@@ -25,6 +25,12 @@ One of type bandwidth is ours only when our executable is run for it: the same n
 be another project's.
 """
 
+
+EVERY: Final[Mapping[str, Sequence[str]]] = {
+    aws_entries.MAIN: ("secondary-ip", "prefix-delegation", "pod-veth"),
+    aws_entries.EGRESS: ("egress-v4", "egress-v6"),
+}
+"""What an entry may have made whose fields cannot be read any more."""
 
 RATES: Final = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
 """The fields of an entry of type bandwidth, which are options of our plugin too."""
@@ -67,11 +73,11 @@ def _bandwidth(conf: NetConf) -> Any:
 
 
 def plugins_to_remove(conf: NetConf, settings: Settings) -> Sequence[Any]:
-    """Return an entry's plugins for a DEL, which no bad field may hold up."""
+    """Return an entry's plugins for a DEL, which no field or setting may hold up."""
     try:
         return plugins_of(conf, settings)
     except (CniError, EniplugError):
-        return plugins_of(evolve(conf, mtu=None, rest={}), settings)
+        return EVERY[conf.type]
 
 
 def own_entries(
