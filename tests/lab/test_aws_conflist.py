@@ -213,13 +213,23 @@ def test_what_a_mesh_appends_survives_restart_and_upgrade(lab: LabHand) -> None:
     lab.remove("meshed", "newer")
 
 
-def test_an_ipv6_cluster_runs_the_same_conflist_by_its_environment() -> None:
+def of_ipv6() -> dict[str, Any]:
+    """The conflist as AWS's start script writes it in an IPv6 cluster."""
+    found: dict[str, Any] = json.loads(EXAMPLE.read_text())
+    ipam = {
+        "type": "host-local",
+        "ranges": [[{"subnet": "169.254.172.0/22"}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+        "dataDir": "/run/cni/v6pd/egress-v4-ipam",
+    }
+    on = {"enabled": "true", "nodeIP": "10.0.17.50", "ipam": ipam}
+    found["plugins"][1] |= on
+    return found
+
+
+def test_in_an_ipv6_cluster_egress_cni_leads_out_to_ipv4() -> None:
     with a_lab(
-        f"{MINE}-aws6",
-        nodes=1,
-        ipv6=True,
-        conflist=json.loads(EXAMPLE.read_text()),
-        environment=IPV6,
+        f"{MINE}-aws6", nodes=1, ipv6=True, conflist=of_ipv6(), environment=IPV6
     ) as lab:
         said = lab.inside("node1", sys.executable, "-m", "eniplug.core.cli", "status")
         address = lab.add("web-0")["web-0"]
@@ -228,9 +238,18 @@ def test_an_ipv6_cluster_runs_the_same_conflist_by_its_environment() -> None:
 
         rules = lines(lab.inside("node1", "ip", "-6", "rule"))
         inside = lines(lab.inside("web-0", "ip", "-6", "route"))
+        seen = lab.inside("web-0", "curl", "-s", "http://203.0.113.10/").strip()
+        public = lab.status()["nodes"][0]["public"]
 
+    assert seen == public
     assert 'aws-cni: {"name": "prefix-delegation", "family": "ipv6"}, ' in said
-    assert "egress-cni: off" in said
+    assert 'egress-cni: {"name": "egress-v4", "subnet": "169.254.172.0/22"}' in said
+    assert [link["name"] for link in result["interfaces"]][::2] == [
+        f"eni{digits('web-0')}",
+        f"dummy{digits('web-0')}",
+        "v4if0",
+    ]
+    assert "routes" not in result
     assert any(ip_address(address) in ip_network(one) for one in eni["prefixes6"])
     assert [ip["address"] for ip in result["ips"]] == [f"{address}/128"]
     assert f"512: from all to {address} lookup main" in rules
