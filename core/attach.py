@@ -373,7 +373,7 @@ class Attachments:
                     "put back", objects=[str(one) for one in lost], **_names(part)
                 )
                 try:
-                    self._kernel.settle(lost, lost, {})
+                    self._kernel.settle(lost, lost, {}, alias=part.alias)
                 except EniplugError as error:
                     log.error("not put back", error=error.message, **_names(part))
 

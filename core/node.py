@@ -99,7 +99,7 @@ class NodeScope:
             self._state.with_store(
                 lambda store: store.keep_node_objects(tuple(both), earlier)
             )
-            self._kernel.settle(had, wanted, earlier, self._elements())
+            self._kernel.settle(had, wanted, earlier, elements=self._elements())
             self._state.with_store(
                 lambda store: store.keep_node_objects(wanted, earlier)
             )

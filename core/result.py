@@ -16,6 +16,7 @@ from eniplug.hooks import (
     POD,
     Address,
     Allocation,
+    Ifb,
     Nic,
     Object,
     Pod,
@@ -56,6 +57,8 @@ def result_of(
                     "sandbox": netns,
                 }
             )
+        elif isinstance(one, Ifb):
+            interfaces.append({"name": one.name, "mac": one.mac, "mtu": one.mtu})
     ways = [r for r in objects if isinstance(r, Route) and r.side is POD]
     for one in objects:
         if isinstance(one, Address) and one.link in inside:

@@ -167,6 +167,29 @@ class Veth:
         return "Veth", self.side, self.name
 
 
+@frozen(kw_only=True)
+class Ifb:
+    """A link without a wire: what is redirected to it passes its qdisc and goes on.
+
+    A qdisc holds back what leaves a link; so what a pod sends is held back as it leaves
+    an ifb.  It is up.
+    """
+
+    rank: ClassVar[int] = 1
+    with_link: ClassVar[bool] = False
+    __str__ = _short
+
+    name: str = field(validator=_link_name)
+    mac: str = field(validator=_mac)
+    mtu: int = field(default=9001, validator=_mtu)
+    side: Side = field(default=HOST, validator=validators.in_([HOST]))
+
+    @property
+    def key(self) -> Key:
+        """The name."""
+        return "Ifb", self.side, self.name
+
+
 LinkSetting: TypeAlias = Literal[
     "up",
     "mtu",
@@ -279,6 +302,74 @@ class Neighbor:
     def key(self) -> Key:
         """The link and the neighbour's address."""
         return "Neighbor", self.side, self.link, self.address
+
+
+Discipline: TypeAlias = Literal["tbf", "ingress"]
+
+LONGEST_BURST: Final = 274
+"""Seconds: the kernel keeps a burst as time, in 32 bits of 64 ns (PSCHED_TICKS2NS)."""
+
+
+@frozen(kw_only=True)
+class Qdisc:
+    """A link's queueing discipline.
+
+    ``tbf``, a token bucket, holds back what leaves the link: ``rate`` is in bytes a
+    second, ``burst`` and ``limit`` (what may wait) in bytes, Ethernet headers counted.
+    ``ingress`` has no values: it is where a `Redirect` of what comes in hangs.
+    """
+
+    rank: ClassVar[int] = 4
+    with_link: ClassVar[bool] = True
+    __str__ = _short
+
+    link: str = field(validator=_link_name)
+    kind: Discipline = field(validator=validators.in_(get_args(Discipline)))
+    rate: int = 0
+    burst: int = field(default=0, validator=_u32)
+    limit: int = field(default=0, validator=_u32)
+    side: Side = HOST
+
+    def __attrs_post_init__(self) -> None:
+        values = (self.rate, self.burst, self.limit)
+        if self.kind == "ingress" and any(values):
+            msg = f"qdisc ingress of {self.link} takes no rate, burst or limit"
+            raise ValueError(msg)
+        if self.kind == "tbf" and (
+            not all(values)
+            or not 0 < self.rate < 1 << 64
+            or self.burst > self.rate * LONGEST_BURST
+        ):
+            msg = f"qdisc tbf of {self.link}: {values} is no rate, burst and limit"
+            raise ValueError(msg)
+
+    @property
+    def key(self) -> Key:
+        """The link, and which way."""
+        way = "in" if self.kind == "ingress" else "out"
+        return "Qdisc", self.side, self.link, way
+
+
+@frozen(kw_only=True)
+class Redirect:
+    """All that comes in by ``link`` leaves by ``to``, and then goes on as it came.
+
+    It needs a `Qdisc` of kind ``ingress`` on ``link``, and an `Ifb` as ``to``.
+    """
+
+    rank: ClassVar[int] = 5
+    with_link: ClassVar[bool] = True
+    __str__ = _short
+
+    link: str = field(validator=_link_name)
+    to: str = field(validator=_link_name)
+    priority: int = field(default=1, validator=validators.in_(range(1, 1 << 16)))
+    side: Side = HOST
+
+    @property
+    def key(self) -> Key:
+        """The link and the priority."""
+        return "Redirect", self.side, self.link, self.priority
 
 
 @frozen(kw_only=True)
@@ -417,11 +508,14 @@ class StaleFlows:
 
 Object: TypeAlias = (
     Veth
+    | Ifb
     | LinkState
     | Sysctl
     | Address
     | NftTable
     | Neighbor
+    | Qdisc
+    | Redirect
     | Route
     | Rule
     | NftElement

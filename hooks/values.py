@@ -28,6 +28,15 @@ GATEWAYS: Mapping[Family, Ip] = {
 """The next hop inside every pod; it exists only as a static neighbour entry."""
 
 
+def ifb_name(host_ifname: str) -> str:
+    """Name the ifb of a host link, so that each is found by the other's name.
+
+    >>> ifb_name("eni68caf03a5f4")
+    'ifb68caf03a5f4'
+    """
+    return f"ifb{host_ifname[-11:]}"
+
+
 @frozen(kw_only=True, hash=False, slots=False)
 class Pod:
     """One pod's network, as the container runtime asked for it.

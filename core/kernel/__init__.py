@@ -21,7 +21,7 @@ from itertools import count
 from pathlib import Path
 
 from eniplug.core.kernel import flows, graves, uapi
-from eniplug.core.kernel.changes import Changes, Step, removal, vanishes
+from eniplug.core.kernel.changes import Changes, removal, vanishes
 from eniplug.core.kernel.compare import Difference, differences
 from eniplug.core.kernel.decode import LinkInfo
 from eniplug.core.kernel.elements import Elements
@@ -35,6 +35,7 @@ from eniplug.hooks import (
     HOST,
     POD,
     Claim,
+    Ifb,
     LinkState,
     NftElement,
     NftTable,
@@ -119,19 +120,18 @@ class Kernel:
             host = stack.enter_context(self._host())
             pod: Namespace | None = None
             try:
-                raise_host: list[Step] = []
                 if pairs.veths or any(one.side is POD for one in objects):
                     pod = stack.enter_context(self._pod(netns))
-                    assert netns is not None
-                    changes.done += pairs.make(host, pod, netns, self._numbers)
+                changes.done += pairs.make(host, pod, netns, self._numbers)
+                if pod is not None:
                     changes.make(
                         pod,
                         pairs.rest(objects, POD),
                         first=pairs.raised(pod, "", ipv6=self._ipv6),
                     )
-                    # The end that is raised last can send at once; the other one only
-                    # when the kernel has got round to its carrier (linkwatch).
-                    raise_host = pairs.raised(host, alias, ipv6=self._ipv6)
+                # The end that is raised last can send at once; the other one only
+                # when the kernel has got round to its carrier (linkwatch).
+                raise_host = pairs.raised(host, alias, ipv6=self._ipv6)
                 changes.make(host, pairs.rest(objects, HOST), first=raise_host)
                 if pod is not None:
                     await_usable(pod, objects)
@@ -153,8 +153,7 @@ class Kernel:
         Returns what is really wrong, in words.
         """
         objects = sorted(objects, key=lambda one: one.rank)[::-1]
-        veths = [one for one in objects if isinstance(one, Veth)]
-        peers = {veth.peer for veth in veths}
+        peers = {one.peer for one in objects if isinstance(one, Veth)}
         wrong: list[str] = []
         in_pod = [
             one for one in objects if one.side is POD and not vanishes(one, peers)
@@ -168,20 +167,19 @@ class Kernel:
             except KernelError as error:
                 wrong.append(error.message)
         with self._host() as host:
-            wrong += host.send_removals(self._removals(host, objects, veths))
+            wrong += host.send_removals(self._removals(host, objects))
         return tuple(wrong)
 
-    def _removals(
-        self, host: Namespace, objects: Sequence[Object], veths: Sequence[Veth]
-    ) -> list[Message]:
-        names = {veth.name for veth in veths}
+    def _removals(self, host: Namespace, objects: Sequence[Object]) -> list[Message]:
+        links = [one for one in objects if isinstance(one, Veth | Ifb)]
+        names = {link.name for link in links}
         messages: list[Message] = []
         for one in objects:
             if one.side is HOST and not vanishes(one, names):
                 messages += removal(host, one)
-        for veth in veths:
-            link = host.look(veth.name)
-            if link is not None and link.mac == veth.mac:
+        for one in links:
+            link = host.look(one.name)
+            if link is not None and link.mac == one.mac:
                 messages += self._graves.bury(link.index)
         return messages
 
@@ -238,13 +236,16 @@ class Kernel:
         had: Collection[Object],
         wanted: Sequence[Object],
         earlier: Mapping[Key, str],
+        *,
         elements: Sequence[NftElement] = (),
+        alias: str = "",
     ) -> None:
         """Make the host's objects as ``wanted``; see `eniplug.core.kernel.settle`.
 
         ``had`` are ours: they are replaced in place or deleted.  What is wanted and
         missing in the kernel is put back.  A LinkState or Sysctl that is no longer
         wanted gets the value of ``earlier`` if the present one is still ours.
+        ``alias`` marks an ifb that is made again.
 
         ``elements`` are pods': a table that is made anew has its own of them at once.
 
@@ -256,7 +257,15 @@ class Kernel:
                 msg = f"a pod's object is not the node's: {one}"
                 raise KernelError(msg)
         with self._host() as host:
-            settle(host, had, wanted, earlier, self._nft, elements=elements)
+            settle(
+                host,
+                had,
+                wanted,
+                earlier,
+                program=self._nft,
+                elements=elements,
+                alias=alias,
+            )
 
     def links(self) -> Mapping[str, LinkInfo]:
         """Return the host's links by name."""

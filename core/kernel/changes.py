@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from errno import ECANCELED, EEXIST, ENOENT, EROFS
 from itertools import groupby
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from attrs import evolve
 
@@ -18,16 +18,22 @@ from eniplug.core.kernel.compare import find, text_of
 from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message, NetlinkError
 from eniplug.hooks import (
+    Ifb,
     LinkState,
     Neighbor,
     NftElement,
     Object,
+    Qdisc,
+    Redirect,
     Route,
     Sysctl,
     Veth,
 )
 from eniplug.hooks.errors import ForeignObjectError, KernelError
 from eniplug.hooks.objects import Key
+
+_REPLACED: Final = (Neighbor, Qdisc, Redirect, Route)
+"""What the kernel can put in the place of another in one step."""
 
 
 class Step(NamedTuple):
@@ -79,13 +85,18 @@ def removal(
 ) -> tuple[Message, ...]:
     """Return the message that takes an object away, if it takes one.
 
-    A LinkState goes back to the value ``before``.
+    A LinkState goes back to the value ``before``.  Of qdiscs and redirects the kernel
+    would delete whatever is in that place; so they are looked at first.
     """
     try:
         if isinstance(one, LinkState) and before is not None:
             return (encode.create(evolve(one, value=int(before)), place.index),)
         if isinstance(one, NftElement):
             return (elements.delete(one),)
+        if isinstance(one, Qdisc | Redirect):
+            wanted = decode.canonical(one)
+            if find(place, (one,)).get(wanted.key) != wanted:
+                return ()
         if encode.in_dumps(one):
             return (encode.delete(one, place.index),)
     except NetlinkError:
@@ -135,7 +146,7 @@ class Changes:
                 if isinstance(one, NftElement):
                     steps += [Step(one, m) for m in elements.create(one)]
                     continue
-                replace = isinstance(one, Route | Neighbor) and slot(one) in ours
+                replace = isinstance(one, _REPLACED) and slot(one) in ours
                 flags = encode.REPLACE if replace else encode.NEW
                 message = encode.create(one, place.index, flags)
             except OSError as why:
@@ -173,9 +184,9 @@ class Changes:
             messages: list[Message] = []
             for done in group:
                 match done.object:
-                    case Veth() as veth if place.side is veth.side:
+                    case (Veth() | Ifb()) as link if place.side is link.side:
                         messages.append(
-                            encode_links.delete_link(place.index(veth.name))
+                            encode_links.delete_link(place.index(link.name))
                         )
                     case Sysctl() as sysctl:
                         wrong += restore(place, sysctl, done.before)

@@ -11,6 +11,7 @@ from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message, NetlinkError
 from eniplug.hooks import (
     Claim,
+    Ifb,
     LinkState,
     NftElement,
     NftTable,
@@ -38,8 +39,8 @@ def differences(there: Namespace, objects: Iterable[Object]) -> Iterator[Differe
         match one:
             case Claim() | StaleFlows():
                 pass
-            case Veth():
-                yield from _veth(there, one)
+            case Veth() | Ifb():
+                yield from _link(there, one)
             case LinkState() | Sysctl():
                 value = there.value(one)
                 if value != text_of(one):
@@ -65,18 +66,19 @@ def text_of(one: LinkState | Sysctl) -> str:
     return " ".join(str(one.value).split())
 
 
-def _veth(there: Namespace, veth: Veth) -> Iterator[Difference]:
-    on_host = there.side is veth.side
-    name, mac = (veth.name, veth.mac) if on_host else (veth.peer, veth.peer_mac)
+def _link(there: Namespace, one: Veth | Ifb) -> Iterator[Difference]:
+    name, mac = one.name, one.mac
+    if isinstance(one, Veth) and there.side is not one.side:
+        name, mac = one.peer, one.peer_mac
     link = there.link(name)
     if link is None:
-        yield Difference(veth)
+        yield Difference(one)
     elif link.mac != mac:
-        yield Difference(veth, f"{name} with MAC address {link.mac}")
+        yield Difference(one, f"{name} with MAC address {link.mac}")
     elif not link.up:
-        yield Difference(veth, f"{name}, but down")
-    elif link.mtu != veth.mtu:
-        yield Difference(veth, f"{name} with MTU {link.mtu}")
+        yield Difference(one, f"{name}, but down")
+    elif link.mtu != one.mtu:
+        yield Difference(one, f"{name} with MTU {link.mtu}")
 
 
 def find(

@@ -17,9 +17,18 @@ from typing import Final, TypeAlias
 
 from attrs import evolve, field, frozen
 
-from eniplug.core.kernel import uapi
+from eniplug.core.kernel import qdisc, redirect, uapi
 from eniplug.core.kernel.attributes import attributes
-from eniplug.hooks import Address, Neighbor, Network, Object, Route, Rule, Side
+from eniplug.hooks import (
+    Address,
+    Neighbor,
+    Network,
+    Object,
+    Qdisc,
+    Route,
+    Rule,
+    Side,
+)
 
 NameOf: TypeAlias = Callable[[int], str | None]
 """From a link's number to its name; None when it is gone."""
@@ -37,7 +46,8 @@ class LinkInfo:
     """A link as the kernel has it.
 
     ``peer`` is the number of a veth's other end, in its own namespace; 0 if there is
-    none.  ``af_spec`` is IFLA_AF_SPEC as it came: of many links, few are asked for it.
+    none.  ``af_spec`` and ``info`` are IFLA_AF_SPEC and IFLA_LINKINFO as they came: of
+    many links, few are asked for them.
     """
 
     index: int
@@ -49,6 +59,12 @@ class LinkInfo:
     mtu: int
     peer: int = 0
     af_spec: bytes = field(default=b"", repr=False)
+    info: bytes = field(default=b"", repr=False)
+
+    @property
+    def kind(self) -> str:
+        """What sort of virtual link it is, as ``ip link`` has it; empty for others."""
+        return _text(dict(attributes(self.info)).get(uapi.IFLA_INFO_KIND, b""))
 
     def setting(self, name: str) -> int:
         """Return a property as `LinkState` names them."""
@@ -80,6 +96,7 @@ def link(body: bytes) -> LinkInfo:
         mtu=_u32(a, uapi.IFLA_MTU),
         peer=_u32(a, uapi.IFLA_LINK),
         af_spec=a.get(uapi.IFLA_AF_SPEC, b""),
+        info=a.get(uapi.IFLA_LINKINFO, b""),
     )
 
 
@@ -115,6 +132,8 @@ def canonical(wanted: Object) -> Object:
                 dst=wanted.dst if wanted.dst and wanted.dst.prefixlen else None,
                 mask=0xFFFFFFFF if wanted.mark is None else wanted.mask,
             )
+        case Qdisc():
+            return qdisc.canonical(wanted)
         case _:
             return wanted
 
@@ -229,4 +248,6 @@ _READERS: Final[Mapping[int, Callable[[bytes, Side, NameOf], Object | None]]] = 
     uapi.RTM_GETNEIGH: _neighbor,
     uapi.RTM_GETROUTE: _route,
     uapi.RTM_GETRULE: _rule,
+    uapi.RTM_GETQDISC: qdisc.read,
+    uapi.RTM_GETTFILTER: redirect.read,
 }

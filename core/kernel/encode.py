@@ -5,7 +5,8 @@ ADD has time for the one and not for the other.  The tests hold every message ag
 those classes.
 
 Address, Neighbor, Route and Rule are alike: one payload both creates and deletes, and
-the kernel deletes just what matches it whole.  Such a kind is one row of `_KINDS`.
+the kernel deletes just what matches it whole.  Such a kind is one row of `_KINDS`; so
+are Qdisc and Redirect, of which the kernel deletes whatever is in that place.
 Links have messages of their own, in `encode_links`.
 """
 
@@ -15,11 +16,20 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from eniplug.core.kernel import uapi
+from eniplug.core.kernel import qdisc, redirect, uapi
 from eniplug.core.kernel.attributes import attribute, mac, text, u32
 from eniplug.core.kernel.encode_links import set_link
 from eniplug.core.kernel.netlink import Message
-from eniplug.hooks import Address, LinkState, Neighbor, Object, Route, Rule
+from eniplug.hooks import (
+    Address,
+    LinkState,
+    Neighbor,
+    Object,
+    Qdisc,
+    Redirect,
+    Route,
+    Rule,
+)
 
 IndexOf: TypeAlias = Callable[[str], int]
 """From a link's name to its number; raises NetlinkError (ENODEV)."""
@@ -58,9 +68,14 @@ def delete(one: Object, index_of: IndexOf) -> Message:
 
 
 def look(one: Object, index_of: IndexOf, *, wide: bool = False) -> Message:
-    """Ask for the few things among which ``one`` is; ``wide`` on any link."""
+    """Ask for the few things among which ``one`` is; ``wide`` on any link.
+
+    A dump; for a qdisc, which has no dump of less than all links', the one in its
+    place.
+    """
     kind = _KINDS[type(one)]
-    return Message(kind.new + 2, 0, kind.among(one, index_of, wide))
+    flags = qdisc.JUST_ONE if isinstance(one, Qdisc) else 0
+    return Message(kind.new + 2, flags, kind.among(one, index_of, wide))
 
 
 def _address(one: Address, index_of: IndexOf) -> bytes:
@@ -176,6 +191,8 @@ class _Kind(NamedTuple):
 _KINDS: Final[Mapping[type[Object], _Kind]] = {
     Address: _Kind(uapi.RTM_NEWADDR, _address, _address_among),
     Neighbor: _Kind(uapi.RTM_NEWNEIGH, _neighbor, _neighbor_among),
+    Qdisc: _Kind(uapi.RTM_NEWQDISC, qdisc.body, qdisc.among),
+    Redirect: _Kind(uapi.RTM_NEWTFILTER, redirect.body, redirect.among),
     Route: _Kind(uapi.RTM_NEWROUTE, _route, _route_among),
     Rule: _Kind(uapi.RTM_NEWRULE, _rule, _rule_among),
 }

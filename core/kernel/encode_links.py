@@ -9,7 +9,7 @@ from typing import Final
 from eniplug.core.kernel import uapi
 from eniplug.core.kernel.attributes import attribute, mac, nest, text, u32
 from eniplug.core.kernel.netlink import Message
-from eniplug.hooks import Veth
+from eniplug.hooks import Ifb, Veth
 
 _LINK: Final = struct.Struct("=BxHiII")  # family, type, index, flags, change
 
@@ -56,6 +56,19 @@ def create_veth(veth: Veth, index: int, netns: int, group: int = 0) -> Message:
         _ONE_QUEUE,
         u32(uapi.IFLA_GROUP, group) if group else b"",
         info,
+    )
+    return Message(uapi.RTM_NEWLINK, uapi.NLM_F_CREATE | uapi.NLM_F_EXCL, body)
+
+
+def create_ifb(ifb: Ifb, index: int = 0) -> Message:
+    """Make an ifb, down; the kernel numbers it when ``index`` is 0."""
+    body = _link(
+        index,
+        text(uapi.IFLA_IFNAME, ifb.name),
+        mac(uapi.IFLA_ADDRESS, ifb.mac),
+        u32(uapi.IFLA_MTU, ifb.mtu),
+        _ONE_QUEUE,
+        nest(uapi.IFLA_LINKINFO, text(uapi.IFLA_INFO_KIND, "ifb")),
     )
     return Message(uapi.RTM_NEWLINK, uapi.NLM_F_CREATE | uapi.NLM_F_EXCL, body)
 

@@ -15,7 +15,7 @@ from typing import Final
 from eniplug.core.kernel import encode_links
 from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message
-from eniplug.hooks import Veth
+from eniplug.hooks import Ifb, Veth
 from eniplug.hooks.errors import ForeignObjectError, InterfaceTakenError, KernelError
 
 GRAVES: Final = range(0x6B7800, 0x6B7840)
@@ -37,12 +37,25 @@ class Graves:
         return encode_links.bury(index, grave)
 
 
-def make_way(host: Namespace, pod: Namespace, veth: Veth) -> None:
+def make_way(host: Namespace, pod: Namespace | None, wanted: Veth | Ifb) -> None:
     """Rename a dead link that still bears a wanted name, in the pod or on the host.
 
     Finds nobody when the kernel was just taking the link down with its namespace.
     Raises InterfaceTakenError or ForeignObjectError when a living link has the name.
     """
+    if isinstance(wanted, Veth) and pod is not None:
+        _make_way_inside(host, pod, wanted)
+    on_host = host.look(wanted.name)
+    if on_host is not None:
+        if on_host.group not in GRAVES:
+            owner = on_host.alias or "has no alias"
+            name = wanted.name
+            msg = f"host link {name} is there already ({owner}; wanted: {wanted})"
+            raise ForeignObjectError(msg)
+        host.send(encode_links.step_aside(on_host.index))
+
+
+def _make_way_inside(host: Namespace, pod: Namespace, veth: Veth) -> None:
     in_pod = pod.look(veth.peer)
     if in_pod is not None:
         other_end = host.look(in_pod.peer) if in_pod.peer else None
@@ -54,13 +67,6 @@ def make_way(host: Namespace, pod: Namespace, veth: Veth) -> None:
             msg = f"the pod has an interface {veth.peer!r} already"
             raise InterfaceTakenError(msg)
         pod.send(encode_links.step_aside(in_pod.index))
-    on_host = host.look(veth.name)
-    if on_host is not None:
-        if on_host.group not in GRAVES:
-            owner = on_host.alias or "has no alias"
-            msg = f"host link {veth.name} is there already ({owner}; wanted: {veth})"
-            raise ForeignObjectError(msg)
-        host.send(encode_links.step_aside(on_host.index))
 
 
 def reap(host: Namespace) -> bool:

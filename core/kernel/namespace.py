@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from errno import ENODEV
+from errno import EINVAL, ENODEV
 from itertools import groupby
 from pathlib import Path
 from typing import Self, TypeVar
@@ -82,11 +82,17 @@ class Namespace:
         return self._elements
 
     def dump(self, request: Message) -> list[bytes]:
-        """Read many things; nothing where there are none.  Raises KernelError."""
+        """Read what a request of `encode.look` asks for, be it nothing.
+
+        Raises KernelError.
+        """
+        one = bool(request.flags & uapi.NLM_F_ECHO)
         try:
-            return self._socket.dump(request)
+            return [self._socket.get(request)] if one else self._socket.dump(request)
         except NetlinkError as error:
             if error.errno in GONE:  # such as a table in which no route is
+                return []
+            if one and error.errno in {0, EINVAL}:  # a default qdisc is not shown
                 return []
             msg = f"reading the {self.side}'s network: {error.strerror}"
             raise KernelError(msg) from error

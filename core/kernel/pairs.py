@@ -1,4 +1,4 @@
-"""The veth pairs of one declaration: made, marked and raised.
+"""The links of one declaration, veth pairs and ifbs: made, marked and raised.
 
 What a pair's own messages can carry goes into them: the host end's group into the one
 that creates it (there is no moment in which the link is up without it), IPv4 settings
@@ -15,18 +15,20 @@ from eniplug.core.kernel import encode_links
 from eniplug.core.kernel.changes import Done, Step, refusal
 from eniplug.core.kernel.graves import make_way
 from eniplug.core.kernel.namespace import Namespace
+from eniplug.core.kernel.netlink import Message
 from eniplug.core.kernel.uapi import IPV4_DEVCONF, IPV6_MIN_MTU
-from eniplug.hooks import HOST, LinkState, Object, Side, Veth
+from eniplug.hooks import HOST, Ifb, LinkState, Object, Side, Veth
 
 TRIES: Final = 4
-"""How often a pair is made whose name or number is just being given free."""
+"""How often a link is made whose name or number is just being given free."""
 
 
 class Pairs:
-    """The pairs among some objects, and the settings that their messages carry."""
+    """The links among some objects, and the settings that their messages carry."""
 
     def __init__(self, objects: Sequence[Object]) -> None:
-        self.veths = [one for one in objects if isinstance(one, Veth)]
+        self.links = [one for one in objects if isinstance(one, Veth | Ifb)]
+        self.veths = [one for one in self.links if isinstance(one, Veth)]
         hosts = {veth.name for veth in self.veths}
         peers = {veth.peer for veth in self.veths}
         self._carried = {
@@ -41,37 +43,47 @@ class Pairs:
         }
 
     def rest(self, objects: Sequence[Object], side: Side) -> Iterator[Object]:
-        """Return what no pair's message carries."""
+        """Return what no link's message carries."""
         for one in objects:
-            if one.side is not side or isinstance(one, Veth):
+            if one.side is not side or isinstance(one, Veth | Ifb):
                 continue
             if isinstance(one, LinkState) and _place(one) in self._carried:
                 continue
             yield one
 
     def make(
-        self, host: Namespace, pod: Namespace, netns: int, numbers: Iterator[int]
+        self,
+        host: Namespace,
+        pod: Namespace | None,
+        netns: int | None,
+        numbers: Iterator[int],
     ) -> Iterator[Done]:
-        """Create the pairs, both ends down.  All or nothing.
+        """Create the links, down at every end.  All or nothing.
 
-        A dead link that bears a wanted name is renamed.  Raises InterfaceTakenError,
+        ``pod`` and ``netns`` are needed for pairs only.  A dead link that bears a
+        wanted name is renamed.  Raises InterfaceTakenError,
         ForeignObjectError or KernelError.
         """
         indexes = self._create(host, pod, netns, numbers)
-        for veth, index in zip(self.veths, indexes, strict=True):
-            host.born(veth.name, index)
-            pod.born(veth.peer, index)
-            yield Done(host, veth)
+        for link, index in zip(self.links, indexes, strict=True):
+            host.born(link.name, index)
+            if isinstance(link, Veth) and pod is not None:
+                pod.born(link.peer, index)
+            yield Done(host, link)
 
     def _create(
-        self, host: Namespace, pod: Namespace, netns: int, numbers: Iterator[int]
+        self,
+        host: Namespace,
+        pod: Namespace | None,
+        netns: int | None,
+        numbers: Iterator[int],
     ) -> list[int]:
         tries = TRIES
         while True:
-            indexes = [next(numbers) for _ in self.veths]
+            indexes = [next(numbers) for _ in self.links]
             refused = host.send(
-                encode_links.create_veth(veth, index, netns, self._group(veth))
-                for veth, index in zip(self.veths, indexes, strict=True)
+                self._message(link, index, netns)
+                for link, index in zip(self.links, indexes, strict=True)
             )
             if not refused:
                 return indexes
@@ -81,11 +93,17 @@ class Pairs:
                 if position not in refused
             )
             position, error = min(refused.items())
-            veth = self.veths[position]
+            link = self.links[position]
             tries -= 1
             if error.errno not in {EEXIST, EBUSY} or not tries:
-                raise refusal(veth, error)
-            make_way(host, pod, veth)
+                raise refusal(link, error)
+            make_way(host, pod, link)
+
+    def _message(self, link: Veth | Ifb, index: int, netns: int | None) -> Message:
+        if isinstance(link, Ifb):
+            return encode_links.create_ifb(link, index)
+        assert netns is not None
+        return encode_links.create_veth(link, index, netns, self._group(link))
 
     def _group(self, veth: Veth) -> int:
         state = self._carried.get((HOST, veth.name, "group"))
@@ -97,8 +115,10 @@ class Pairs:
         ``ipv6`` tells whether this kernel has it.
         """
         steps: list[Step] = []
-        for veth in self.veths:
-            name = veth.name if place.side is HOST else veth.peer
+        for link in self.links if place.side is HOST else self.veths:
+            name = link.name
+            if isinstance(link, Veth) and place.side is not HOST:
+                name = link.peer
             settings: dict[str, int] = {
                 one.setting: one.value
                 for (side, link, setting), one in self._carried.items()
@@ -108,9 +128,9 @@ class Pairs:
                 place.index(name),
                 settings,
                 alias=alias if place.side is HOST else "",
-                no_link_local=ipv6 and veth.mtu >= IPV6_MIN_MTU,
+                no_link_local=ipv6 and link.mtu >= IPV6_MIN_MTU,
             )
-            steps += [Step(veth, message) for message in messages]
+            steps += [Step(link, message) for message in messages]
         return steps
 
 

@@ -8,13 +8,21 @@ route that replaces another is there before the other leaves.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from errno import ENODEV
 
 from eniplug.core.kernel import encode_links, nft
-from eniplug.core.kernel.changes import Changes, Step, removal, restore, slot
+from eniplug.core.kernel.changes import (
+    Changes,
+    Step,
+    refusal,
+    removal,
+    restore,
+    slot,
+)
 from eniplug.core.kernel.compare import Difference, differences, text_of
 from eniplug.core.kernel.namespace import Namespace
-from eniplug.core.kernel.netlink import Message
-from eniplug.hooks import LinkState, NftElement, NftTable, Object, Sysctl, Veth
+from eniplug.core.kernel.netlink import Message, NetlinkError
+from eniplug.hooks import Ifb, LinkState, NftElement, NftTable, Object, Sysctl, Veth
 from eniplug.hooks.errors import ForeignObjectError, KernelError
 from eniplug.hooks.objects import Key
 
@@ -24,9 +32,10 @@ def settle(
     had: Collection[Object],
     wanted: Sequence[Object],
     earlier: Mapping[Key, str],
-    program: str,
     *,
+    program: str,
     elements: Sequence[NftElement] = (),
+    alias: str = "",
 ) -> None:
     """Carry the difference out.  Raises KernelError; can be run again after it."""
     keys = {one.key for one in wanted}
@@ -39,13 +48,14 @@ def settle(
         [
             d.object
             for d in lacking
-            if not isinstance(d.object, Veth | NftTable) and d.object not in within
+            if not isinstance(d.object, Veth | Ifb | NftTable)
+            and d.object not in within
         ],
         first=[
             Step(d.object, message)
             for d in lacking
-            if isinstance(d.object, Veth)
-            for message in _repair(host, d.object)
+            if isinstance(d.object, Veth | Ifb)
+            for message in _repair(host, d.object, alias)
         ],
         ours={slot(one) for one in had},
     )
@@ -89,16 +99,28 @@ def _tables_gone(host: Namespace, gone: Sequence[Object]) -> Iterator[NftTable]:
                 yield one
 
 
-def _repair(host: Namespace, veth: Veth) -> tuple[Message, Message]:
-    """Bring the node's end of a pair back to what it was made as."""
-    link = host.link(veth.name)
-    if link is None or link.mac != veth.mac:
-        msg = f"host link {veth.name} is gone: its pod must be made again"
+def _repair(host: Namespace, one: Veth | Ifb, alias: str) -> tuple[Message, Message]:
+    """Bring a link back to what it was made as; an ifb that is gone is made again."""
+    link = host.link(one.name)
+    if link is None and isinstance(one, Ifb):
+        return _made_again(host, one, alias)
+    if link is None or link.mac != one.mac:
+        msg = f"host link {one.name} is gone: its pod must be made again"
         raise KernelError(msg)
     return (
-        encode_links.set_link(link.index, "mtu", veth.mtu),
+        encode_links.set_link(link.index, "mtu", one.mtu),
         encode_links.set_link(link.index, "up", 1),
     )
+
+
+def _made_again(host: Namespace, ifb: Ifb, alias: str) -> tuple[Message, Message]:
+    for error in host.send((encode_links.create_ifb(ifb),)).values():
+        raise refusal(ifb, error)
+    link = host.look(ifb.name)
+    if link is None:
+        raise refusal(ifb, NetlinkError(ENODEV))
+    host.born(ifb.name, link.index)
+    return encode_links.raise_link(link.index, {}, alias=alias)
 
 
 def _restore(host: Namespace, one: Object, earlier: Mapping[Key, str]) -> list[str]:

@@ -1,8 +1,8 @@
 """Numbers of the kernel's netlink interface, under the names of its headers.
 
-linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h, neighbour.h, fib_rules.h, ip.h and
-netfilter/nf_tables.h and nfnetlink_conntrack.h.  Plain integers: they are packed
-thousands of times a second.
+linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h, neighbour.h, fib_rules.h, ip.h,
+pkt_sched.h, pkt_cls.h, tc_act/tc_mirred.h, netfilter/nf_tables.h and
+nfnetlink_conntrack.h.  Plain integers: they are packed thousands of times a second.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ NETLINK_GET_STRICT_CHK: Final = 12
 
 NLM_F_REQUEST: Final = 0x1
 NLM_F_ACK: Final = 0x4
+NLM_F_ECHO: Final = 0x8
 NLM_F_DUMP_INTR: Final = 0x10
 NLM_F_DUMP: Final = 0x300
 NLM_F_REPLACE: Final = 0x100
@@ -47,6 +48,10 @@ RTM_NEWNEIGH: Final = 28
 RTM_GETNEIGH: Final = 30
 RTM_NEWRULE: Final = 32
 RTM_GETRULE: Final = 34
+RTM_NEWQDISC: Final = 36
+RTM_GETQDISC: Final = 38
+RTM_NEWTFILTER: Final = 44
+RTM_GETTFILTER: Final = 46
 
 IFF_UP: Final = 0x1
 IFLA_ADDRESS: Final = 1
@@ -126,6 +131,24 @@ FR_ACT_TO_TBL: Final = 1
 FIB_RULE_INVERT: Final = 2
 RT_TABLE_COMPAT: Final = 252
 """What stands in the header's one byte for a table that does not fit in it."""
+
+TCA_KIND: Final = 1
+TCA_OPTIONS: Final = 2
+TC_H_ROOT: Final = 0xFFFFFFFF
+TC_H_INGRESS: Final = 0xFFFFFFF1
+TC_LINKLAYER_ETHERNET: Final = 1
+TCA_TBF_PARMS: Final = 1
+TCA_TBF_RATE64: Final = 4
+TCA_TBF_BURST: Final = 6
+ETH_P_ALL: Final = 3
+TCA_U32_SEL: Final = 5
+TCA_U32_ACT: Final = 7
+TC_U32_TERMINAL: Final = 1
+TCA_ACT_KIND: Final = 1
+TCA_ACT_OPTIONS: Final = 2
+TCA_MIRRED_PARMS: Final = 2
+TCA_EGRESS_REDIR: Final = 1
+TC_ACT_STOLEN: Final = 4
 
 NFT_MSG_GETTABLE: Final = 0xA01
 NFT_MSG_GETCHAIN: Final = 0xA04

@@ -230,7 +230,7 @@ def test_a_table_that_is_made_anew_has_the_elements_from_its_first_moment(
     other = evolve(WEB, table="others")
     new = evolve(TABLE, text=f"{TABLE.text} chain more {{ }}")
 
-    kernel.settle((TABLE,), (new,), {}, (*ALL, other))
+    kernel.settle((TABLE,), (new,), {}, elements=(*ALL, other))
 
     assert kernel.check((new, *ALL), None) == ()
     assert "chain more" in ready.run("nft", "list", "table", "inet", "ports")
@@ -240,7 +240,7 @@ def test_a_table_that_is_made_anew_has_the_elements_from_its_first_moment(
 def test_a_table_that_stays_keeps_its_elements(kernel: Kernel, ready: World) -> None:
     kernel.apply((WEB,), None)
 
-    kernel.settle((TABLE,), (TABLE,), {}, (DNS,))
+    kernel.settle((TABLE,), (TABLE,), {}, elements=(DNS,))
 
     assert listed(ready, "any") == "tcp . 8080 : 10.0.1.7 . 80"
 
