@@ -324,7 +324,7 @@ class Qdisc:
     __str__ = _short
 
     link: str = field(validator=_link_name)
-    kind: Discipline = field(validator=validators.in_(get_args(Discipline)))
+    discipline: Discipline = field(validator=validators.in_(get_args(Discipline)))
     rate: int = 0
     burst: int = field(default=0, validator=_u32)
     limit: int = field(default=0, validator=_u32)
@@ -332,10 +332,10 @@ class Qdisc:
 
     def __attrs_post_init__(self) -> None:
         values = (self.rate, self.burst, self.limit)
-        if self.kind == "ingress" and any(values):
+        if self.discipline == "ingress" and any(values):
             msg = f"qdisc ingress of {self.link} takes no rate, burst or limit"
             raise ValueError(msg)
-        if self.kind == "tbf" and (
+        if self.discipline == "tbf" and (
             not all(values)
             or not 0 < self.rate < 1 << 64
             or self.burst > self.rate * LONGEST_BURST
@@ -346,7 +346,7 @@ class Qdisc:
     @property
     def key(self) -> Key:
         """The link, and which way."""
-        way = "in" if self.kind == "ingress" else "out"
+        way = "in" if self.discipline == "ingress" else "out"
         return "Qdisc", self.side, self.link, way
 
 
@@ -354,7 +354,7 @@ class Qdisc:
 class Redirect:
     """All that comes in by ``link`` leaves by ``to``, and then goes on as it came.
 
-    It needs a `Qdisc` of kind ``ingress`` on ``link``, and an `Ifb` as ``to``.
+    It needs a `Qdisc` ``ingress`` on ``link``, and an `Ifb` as ``to``.
     """
 
     rank: ClassVar[int] = 5
@@ -508,19 +508,19 @@ class StaleFlows:
 
 Object: TypeAlias = (
     Veth
-    | Ifb
     | LinkState
     | Sysctl
     | Address
     | NftTable
     | Neighbor
-    | Qdisc
-    | Redirect
     | Route
     | Rule
     | NftElement
     | Claim
     | StaleFlows
+    | Ifb
+    | Qdisc
+    | Redirect
 )
 
 KINDS: Final[tuple[type[Object], ...]] = get_args(Object)

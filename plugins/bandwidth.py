@@ -77,8 +77,8 @@ class Limit:
         if self.burst // 8 >= MOST:
             msg = f"{place}: burst cannot be more than 4GB"
             raise ValueError(msg)
-        if 0 < self.rate < 1000:  # noqa: PLR2004
-            msg = f"{place}: {self.rate} bits a second is less than 1 kbit"
+        if self.rate and min(self.rate, self.burst) < 8:  # noqa: PLR2004
+            msg = f"{place}: rate and burst must be a byte (8 bits) at least"
             raise ValueError(msg)
         return evolve(self, burst=0) if self.burst in NO_BURST else self
 
@@ -89,7 +89,7 @@ class Limit:
         # A frame that is larger than the burst would never pass.
         burst = min(max(burst, mtu + FRAME), rate * LONGEST_BURST, MOST)
         limit = min(max(burst, LEAST_BURST) + rate * 25 // 1000, MOST)
-        return Qdisc(link=link, kind="tbf", rate=rate, burst=burst, limit=limit)
+        return Qdisc(link=link, discipline="tbf", rate=rate, burst=burst, limit=limit)
 
 
 @frozen(eq=False, kw_only=True)
@@ -190,5 +190,5 @@ def _from_pod(pod: Pod, nic: Nic, limit: Limit) -> Iterator[Object]:
     mac = pod.mac("ifb" if nic.index == 0 else f"ifb{nic.index}")
     yield Ifb(name=name, mac=mac, mtu=pod.mtu)
     yield limit.bucket(name, pod.mtu)
-    yield Qdisc(link=nic.host_ifname, kind="ingress")
+    yield Qdisc(link=nic.host_ifname, discipline="ingress")
     yield Redirect(link=nic.host_ifname, to=name)

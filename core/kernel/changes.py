@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from attrs import evolve
 
-from eniplug.core.kernel import decode, elements, encode, encode_links
+from eniplug.core.kernel import decode, elements, encode, encode_links, qdisc
 from eniplug.core.kernel.compare import find, text_of
 from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message, NetlinkError
@@ -146,6 +146,9 @@ class Changes:
                 if isinstance(one, NftElement):
                     steps += [Step(one, m) for m in elements.create(one)]
                     continue
+                if isinstance(one, Qdisc) and _occupied(place, one, ours):
+                    self._refused(place, one, NetlinkError(EEXIST))
+                    continue
                 replace = isinstance(one, _REPLACED) and slot(one) in ours
                 flags = encode.REPLACE if replace else encode.NEW
                 message = encode.create(one, place.index, flags)
@@ -197,6 +200,13 @@ class Changes:
             wrong += place.send_removals(messages)
         self.done.clear()
         return wrong
+
+
+def _occupied(place: Namespace, one: Qdisc, ours: Collection[Key]) -> bool:
+    """Whether somebody else's qdisc is there: the kernel refuses only one of a sort."""
+    if one.link in place.new or slot(one) in ours:
+        return False
+    return any(map(qdisc.was_made, place.dump(encode.look(one, place.index))))
 
 
 def restore(place: Namespace, sysctl: Sysctl, before: str | None) -> list[str]:

@@ -36,7 +36,7 @@ _PARENTS: Final = {"tbf": uapi.TC_H_ROOT, "ingress": uapi.TC_H_INGRESS}
 
 def body(one: Qdisc, index_of: Callable[[str], int]) -> bytes:
     """Pack what makes a qdisc, and what deletes the one in its place."""
-    head = _head(one, index_of) + text(uapi.TCA_KIND, one.kind)
+    head = _head(one, index_of) + text(uapi.TCA_KIND, one.discipline)
     return head + nest(uapi.TCA_OPTIONS, *_options(one))
 
 
@@ -47,11 +47,11 @@ def among(one: Qdisc, index_of: Callable[[str], int], wide: bool) -> bytes:
 
 
 def _head(one: Qdisc, index_of: Callable[[str], int]) -> bytes:
-    return TCMSG.pack(0, index_of(one.link), 0, _PARENTS[one.kind], 0)
+    return TCMSG.pack(0, index_of(one.link), 0, _PARENTS[one.discipline], 0)
 
 
 def _options(one: Qdisc) -> tuple[bytes, ...]:
-    if one.kind == "ingress":
+    if one.discipline == "ingress":
         return ()
     rate = min(one.rate, _U32_MAX)
     ethernet = uapi.TC_LINKLAYER_ETHERNET
@@ -81,9 +81,14 @@ def _bytes(ticks: int, rate: int) -> int:
 
 def canonical(one: Qdisc) -> Qdisc:
     """Bring a qdisc into the one form in which `read` gives it."""
-    if one.kind == "ingress":
+    if one.discipline == "ingress":
         return one
     return evolve(one, burst=_bytes(_ticks(one), one.rate))
+
+
+def was_made(data: bytes) -> bool:
+    """Tell a qdisc that somebody made from a link's default, which has no handle."""
+    return bool(TCMSG.unpack_from(data)[2])
 
 
 def read(data: bytes, side: Side, name_of: Callable[[int], str | None]) -> Qdisc | None:
@@ -95,7 +100,7 @@ def read(data: bytes, side: Side, name_of: Callable[[int], str | None]) -> Qdisc
     if name is None or _PARENTS.get(kind) != parent:
         return None
     if kind == "ingress":
-        return Qdisc(link=name, kind="ingress", side=side)
+        return Qdisc(link=name, discipline="ingress", side=side)
     options = dict(attributes(a.get(uapi.TCA_OPTIONS, b"")))
     parms = options.get(uapi.TCA_TBF_PARMS, b"")
     if len(parms) < _TBF.size or any(parms[12:24]):
@@ -108,7 +113,7 @@ def read(data: bytes, side: Side, name_of: Callable[[int], str | None]) -> Qdisc
     burst = _bytes(ticks, rate)
     try:
         return Qdisc(
-            link=name, kind="tbf", rate=rate, burst=burst, limit=limit, side=side
+            link=name, discipline="tbf", rate=rate, burst=burst, limit=limit, side=side
         )
     except ValueError:
         return None

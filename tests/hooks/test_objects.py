@@ -15,11 +15,14 @@ from eniplug.hooks import (
     POD,
     Address,
     Claim,
+    Ifb,
     LinkState,
     Neighbor,
     NftElement,
     NftTable,
     Object,
+    Qdisc,
+    Redirect,
     Route,
     Rule,
     StaleFlows,
@@ -48,6 +51,9 @@ EXAMPLES: tuple[Object, ...] = (
     ),
     Claim(what="host port 8080/tcp"),
     StaleFlows(family=4, protocol="udp", port=53),
+    Ifb(name="ifb1", mac=MAC),
+    Qdisc(link="eni1", discipline="tbf", rate=125_000, burst=32768, limit=35893),
+    Redirect(link="eni1", to="ifb1"),
 )
 
 # In each pair the second has another value under the same key, or another key.
@@ -63,6 +69,9 @@ SAME_KEY: tuple[tuple[Object, dict[str, Any]], ...] = (
     (EXAMPLES[6], {"protocol": 197}),
     (EXAMPLES[8], {"value": "10.0.0.8 . 80"}),
     (EXAMPLES[8], {"value": ""}),
+    (EXAMPLES[11], {"mtu": 1500}),
+    *((EXAMPLES[12], {name: 9999}) for name in ("rate", "burst", "limit")),
+    (EXAMPLES[13], {"to": "ifb2"}),
 )
 OTHER_KEY: tuple[tuple[Object, dict[str, Any]], ...] = (
     (EXAMPLES[0], {"name": "eni2"}),
@@ -98,6 +107,11 @@ OTHER_KEY: tuple[tuple[Object, dict[str, Any]], ...] = (
     (EXAMPLES[9], {"where": "10.0.0.4"}),
     (EXAMPLES[10], {"family": 6}),
     (EXAMPLES[10], {"port": 54}),
+    (EXAMPLES[11], {"name": "ifb2"}),
+    (EXAMPLES[12], {"link": "eni2"}),
+    (EXAMPLES[12], {"discipline": "ingress", "rate": 0, "burst": 0, "limit": 0}),
+    (EXAMPLES[13], {"link": "eni2"}),
+    (EXAMPLES[13], {"priority": 2}),
 )
 
 WRONG: tuple[tuple[Object, dict[str, Any]], ...] = (
@@ -160,6 +174,15 @@ WRONG: tuple[tuple[Object, dict[str, Any]], ...] = (
     (EXAMPLES[10], {"port": 0}),
     (EXAMPLES[10], {"port": 65536}),
     (EXAMPLES[10], {"side": POD}),
+    (EXAMPLES[11], {"name": "sixteen-letters-"}),
+    (EXAMPLES[11], {"side": POD}),
+    *((EXAMPLES[12], {name: 0}) for name in ("rate", "burst", "limit")),
+    *((EXAMPLES[12], {name: 1 << 32}) for name in ("burst", "limit")),
+    (EXAMPLES[12], {"rate": 1 << 64}),
+    (EXAMPLES[12], {"rate": 100}),  # a burst of 327 s
+    (EXAMPLES[12], {"discipline": "ingress"}),
+    (EXAMPLES[12], {"discipline": "htb"}),
+    *((EXAMPLES[13], {"priority": priority}) for priority in (0, 1 << 16)),
 )
 
 
@@ -238,12 +261,15 @@ def test_links_come_before_what_stands_on_them_and_rules_last() -> None:
     assert order == [
         "Claim",
         "Veth",
+        "Ifb",
         "LinkState",
         "Sysctl",
         "Address",
         "NftTable",
         "Neighbor",
+        "Qdisc",
         "Route",
+        "Redirect",
         "Rule",
         "NftElement",
         "StaleFlows",

@@ -20,9 +20,12 @@ from eniplug.hooks import (
     HOST,
     PROTOCOL,
     Address,
+    Ifb,
     LinkState,
     Neighbor,
     Object,
+    Qdisc,
+    Redirect,
     Route,
     Rule,
     Veth,
@@ -34,6 +37,9 @@ GATEWAY6 = ip_address("fe80::1")
 
 _LATER = re.compile(r'"operstate":"\w+",|"NO-CARRIER",|,"LOWER_UP"|"linkdown"')
 """What follows a change of a link a moment later."""
+
+_NUMBERED = re.compile(r"(?<=tbf )[0-9a-f]+:")
+"""What the kernel counts up with each new qdisc."""
 
 
 @define
@@ -67,7 +73,7 @@ class World:
 
     def snapshot(self, pod: str = "") -> dict[str, str]:
         """Say everything about a namespace that an object can change."""
-        return {
+        seen = {
             words: _LATER.sub("", self.run("ip", "-j", *words.split(), pod=pod))
             for words in (
                 "-d link",
@@ -79,6 +85,7 @@ class World:
                 "neigh show nud permanent",
             )
         }
+        return seen | {"tc": _NUMBERED.sub("", self.run("tc", "qdisc", pod=pod))}
 
 
 def command(*words: str) -> str:
@@ -152,6 +159,19 @@ def six_pod(number: int = 1) -> tuple[Object, ...]:
         Neighbor(link=link, address=address, mac=peer_mac, side=HOST),
         Route(destination=ip_network(address), link=link, table=512, side=HOST),
         Rule(priority=512, table=512, family=6, dst=ip_network(address)),
+    )
+
+
+def shaped(number: int = 1) -> tuple[Ifb, Qdisc, Qdisc, Qdisc, Redirect]:
+    """What bandwidth declares for a pod of 8 Mbit/s in, 4 Mbit/s out."""
+    link, ifb = f"eni{number:011x}", f"ifb{number:011x}"
+    rate, burst = 1_000_000, 32768
+    return (
+        Ifb(name=ifb, mac=f"02:00:00:00:02:{number:02x}"),
+        Qdisc(link=link, discipline="tbf", rate=rate, burst=burst, limit=57768),
+        Qdisc(link=ifb, discipline="tbf", rate=rate // 2, burst=burst, limit=45268),
+        Qdisc(link=link, discipline="ingress"),
+        Redirect(link=link, to=ifb),
     )
 
 

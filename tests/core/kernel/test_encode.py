@@ -7,11 +7,13 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 import pytest
+from attrs import evolve
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from eniplug.core.kernel import decode, encode, encode_links
 from eniplug.core.kernel.attributes import attribute, text, u32
@@ -21,8 +23,11 @@ from eniplug.hooks import (
     POD,
     PROTOCOL,
     Address,
+    Ifb,
     Neighbor,
     Object,
+    Qdisc,
+    Redirect,
     Route,
     Rule,
     Veth,
@@ -326,6 +331,119 @@ def test_what_no_object_can_say_is_none(
     body = change(message.body)
 
     assert decode.one(message.type + 2, body, one.side, name_of) is None
+
+
+def test_an_ifb_is_packed_as_pyroute2_reads_it() -> None:
+    ifb = Ifb(name="ifb1", mac="02:00:00:00:00:03", mtu=1500)
+
+    message = encode_links.create_ifb(ifb, INDEX)
+
+    assert tree(ifinfmsg, message.body) == theirs(
+        ifinfmsg,
+        {"index": INDEX},
+        [
+            ("IFLA_IFNAME", "ifb1"),
+            ("IFLA_ADDRESS", "02:00:00:00:00:03"),
+            ("IFLA_MTU", 1500),
+            ("IFLA_NUM_TX_QUEUES", 1),
+            ("IFLA_NUM_RX_QUEUES", 1),
+            ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "ifb")]}),
+        ],
+    )
+    assert message[:2] == (16, 0x600)
+
+
+TBF = Qdisc(link="eth0", discipline="tbf", rate=1_250_000, burst=32768, limit=64018)
+INGRESS = Qdisc(link="eth0", discipline="ingress")
+REDIRECT = Redirect(link="eth0", to="ifb1", priority=7)
+LINKS = {"eth0": INDEX, "ifb1": 77}
+NAMES = {index: name for name, index in LINKS.items()}
+
+
+def test_a_token_bucket_is_packed_as_pyroute2_reads_it() -> None:
+    message = encode.create(TBF, index_of)
+
+    fields, attributes = tree(tcmsg, message.body)
+    options = dict(dict(attributes)["TCA_OPTIONS"][1])
+    parms, _ = options["TCA_TBF_PARMS"]
+    assert (fields["index"], fields["parent"]) == (INDEX, 0xFFFFFFFF)
+    assert dict(attributes)["TCA_KIND"] == "tbf"
+    # 32768 bytes at 1.25 MB/s take 26.2144 ms, in ticks of 64 ns.
+    wanted = {"rate": 1_250_000, "limit": 64018, "buffer": 409_600, "peak": 0}
+    assert {name: parms[name] for name in wanted} == wanted
+    assert message[:2] == (36, 0x600)
+
+
+def test_an_ingress_qdisc_is_packed_as_pyroute2_reads_it() -> None:
+    message = encode.create(INGRESS, index_of)
+
+    fields, attributes = tree(tcmsg, message.body)
+    assert (fields["index"], fields["parent"]) == (INDEX, 0xFFFFFFF1)
+    assert dict(attributes)["TCA_KIND"] == "ingress"
+
+
+def test_a_redirect_is_packed_as_pyroute2_reads_it() -> None:
+    message = encode.create(REDIRECT, LINKS.__getitem__)
+
+    fields, attributes = tree(tcmsg, message.body)
+    options = dict(dict(attributes)["TCA_OPTIONS"][1])
+    selector = options["TCA_U32_SEL"][0]
+    ((_, action),) = options["TCA_U32_ACT"][1]
+    ((_, (parms, _)),) = dict(action[1])["TCA_ACT_OPTIONS"][1]
+    assert (fields["index"], fields["parent"]) == (INDEX, 0xFFFF0000)
+    assert (fields["handle"], fields["info"]) == (0x80000800, 7 << 16 | 0x0300)
+    assert dict(attributes)["TCA_KIND"] == "u32"
+    assert (selector["flags"], selector["nkeys"]) == (1, 1)
+    assert dict(action[1])["TCA_ACT_KIND"] == "mirred"
+    assert (parms["action"], parms["eaction"], parms["ifindex"]) == (4, 1, 77)
+    assert message[:2] == (44, 0x600)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        TBF,
+        INGRESS,
+        REDIRECT,
+        evolve(TBF, rate=2**33, burst=2**32 - 1, limit=2**32 - 1, side=POD),
+        evolve(TBF, rate=1000, burst=274_000),
+    ],
+)
+def test_shaping_is_read_as_it_was_packed(one: Object) -> None:
+    message = encode.create(one, LINKS.__getitem__)
+    kind = message.type + 2
+
+    found = decode.one(kind, message.body, one.side, NAMES.get)
+
+    assert found == decode.canonical(one)
+    assert decode.one(kind, message.body, one.side, lambda _: None) is None
+    assert encode.delete(one, LINKS.__getitem__)[::2] == (kind - 1, message.body)
+
+
+@pytest.mark.parametrize(
+    ("one", "change"),
+    [
+        (TBF, lambda body: body.replace(b"tbf", b"red")),
+        (TBF, changed(12, 1)),  # of a class, not of the link
+        (TBF, lambda body: body[:36]),  # no values
+        (TBF, changed(38, 1)),  # an overhead
+        (TBF, changed(56, 1)),  # a peak rate
+        (REDIRECT, lambda body: body.replace(b"u32", b"bpf")),
+        (REDIRECT, changed(8, 1)),  # another filter
+        (REDIRECT, changed(17, 8)),  # of one protocol
+        (REDIRECT, lambda body: body.replace(b"mirred", b"police")),
+        (REDIRECT, lambda body: body[:-4] + bytes(4)),  # to a link that is gone
+        (REDIRECT, lambda body: body[:-8] + b"\2" + body[-7:]),  # a mirror
+    ],
+)
+def test_shaping_that_no_object_can_say_is_none(
+    one: Object, change: Callable[[bytes], bytes]
+) -> None:
+    message = encode.create(one, LINKS.__getitem__)
+    body = change(message.body)
+
+    assert body != message.body
+    assert decode.one(message.type + 2, body, one.side, NAMES.get) is None
 
 
 def test_what_is_the_same_to_the_kernel_has_one_form() -> None:

@@ -13,13 +13,14 @@ from eniplug.core.kernel.encode_links import set_link
 from eniplug.core.kernel.netlink import Message, NetlinkError, Socket
 from eniplug.hooks import HOST, POD, LinkState, Object, Side, Sysctl
 from eniplug.hooks.errors import KernelError
-from kit.nodes import World, policy_pod, six_pod
+from kit.nodes import World, policy_pod, shaped, six_pod
 
 pytestmark = pytest.mark.root
 
 OBJECTS: tuple[Object, ...] = (
     *policy_pod(1),
     *six_pod(1)[1:],
+    *shaped(1),
     LinkState(link="lo", setting="proxy_arp", value=1, side=HOST),
     LinkState(link="lo", setting="mtu", value=1500, side=POD),
     Sysctl(path="net/ipv4/ip_unprivileged_port_start", value="80", side=POD),
