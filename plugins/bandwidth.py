@@ -7,9 +7,11 @@ of this.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from decimal import Decimal, InvalidOperation
-from typing import Any, Final, Literal, TypeAlias, get_args
+from decimal import Decimal
+from math import ceil
+from typing import Final, Literal, TypeAlias, get_args
 
 from attrs import evolve, frozen
 
@@ -53,6 +55,11 @@ SUFFIXES: Final[Mapping[str, Decimal]] = {
     **{f"{name}i": Decimal(2) ** (10 * n) for n, name in enumerate("KMGTPE", 1)},
 }
 """Of Kubernetes' quantities (apimachinery, pkg/api/resource)."""
+
+_QUANTITY: Final = re.compile(
+    r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?)"
+    r"([numkMGTPE]|[KMGTPE]i)?"
+)
 
 
 @frozen
@@ -172,17 +179,10 @@ def _annotated(pod: Pod, way: Way) -> Limit:
     return Limit(rate)
 
 
-def _quantity(text: Any) -> int | None:
+def _quantity(text: str) -> int | None:
     """Read one of Kubernetes' quantities, rounded up; None for what is none."""
-    number = str(text).rstrip("numkKMGTPEi")
-    unit = SUFFIXES.get(str(text)[len(number) :])
-    try:
-        value = None if unit is None else Decimal(number) * unit
-    except InvalidOperation:
-        return None
-    if value is None or not value.is_finite() or value > 2**63:
-        return None
-    return int(value.to_integral_value("ROUND_CEILING"))
+    found = _QUANTITY.fullmatch(text)
+    return found and ceil(Decimal(found[1]) * SUFFIXES[found[2] or ""])
 
 
 def _from_pod(pod: Pod, nic: Nic, limit: Limit) -> Iterator[Object]:
