@@ -26,6 +26,7 @@ LOOKS = (
     "ip rule",
     "ip neigh show nud permanent",
     "nft -s list ruleset",
+    "tc qdisc",
 )
 
 

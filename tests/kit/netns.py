@@ -82,5 +82,6 @@ def picture(name: str) -> dict[str, str]:
         "rules6": ("ip", "-6", "rule"),
         "neighbours": ("ip", "neigh", "show", "nud", "permanent"),
         "nft": ("nft", "list", "ruleset"),
+        "tc": ("tc", "qdisc"),
     }
     return {what: run(*words, inside=name) for what, words in looks.items()}

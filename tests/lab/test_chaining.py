@@ -1,8 +1,13 @@
-"""In a chain with plugins of others: in front of portmap, and behind ptp."""
+"""In a chain with plugins of others: in front of portmap, and behind ptp.
+
+And several entries of ours in one chain.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +64,19 @@ class Proxy:
 """
 PROTOCOLS: tuple[Protocol, ...] = ("tcp", "udp")
 PROXY = {"type": "eniplug", "plugins": [{"name": "proxy", "value": 1}]}
+BANDWIDTH = {
+    "type": "eniplug",
+    "plugins": ["bandwidth"],
+    "capabilities": {"bandwidth": True},
+}
+LIMITS = json.dumps(
+    {
+        "IngressRate": 10_000_000,
+        "IngressBurst": 2**32 - 1,
+        "EgressRate": 5_000_000,
+        "EgressBurst": 2**32 - 1,
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -226,4 +244,26 @@ def test_two_entries_of_ours_in_one_chain(
 
     assert setting == "1"
     assert len(result["ips"]) == 1
+    assert lab.settles_to(before)
+
+
+@pytest.mark.parametrize("main", [MAIN, PTP], ids=["behind ours", "behind ptp"])
+def test_bandwidth_as_an_entry_of_its_own(
+    lab: LabHand, raw: str, tmp_path: Path, main: dict[str, Any]
+) -> None:
+    file = tmp_path / "bandwidth.conflist"
+    file.write_text(json.dumps(conflist(main, BANDWIDTH)))
+    before = lab.picture()
+    limits = ("--capability", f"bandwidth={LIMITS}")
+
+    result = cni(lab, "add", raw, file, *limits)
+    links = [link["name"] for link in result["interfaces"] if "sandbox" not in link]
+    shaped = lab.inside("node1", "tc", "qdisc")
+    cni(lab, "check", raw, file, *limits)
+    cni(lab, "del", raw, file, *limits)
+
+    host, ifb = links
+    assert ifb == f"ifb{host[-11:]}"
+    assert re.search(rf"tbf \S+ dev {host} root .*rate 10Mbit burst 32Kb", shaped)
+    assert re.search(rf"tbf \S+ dev {ifb} root .*rate 5Mbit burst 32Kb", shaped)
     assert lab.settles_to(before)

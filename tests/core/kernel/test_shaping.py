@@ -74,7 +74,7 @@ def test_check_names_what_is_damaged_and_settle_puts_it_back(
         world.run(*damage.split())
 
         found = [difference.object for difference in kernel.check(SHAPED, None)]
-        kernel.settle(SHAPED, SHAPED, {}, ALIAS)
+        kernel.settle(SHAPED, SHAPED, {}, alias=ALIAS)
 
         assert found == list(objects), damage
         assert kernel.check(SHAPED, None) == (), damage
