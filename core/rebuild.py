@@ -25,8 +25,8 @@ from eniplug.core.kernel import LinkInfo
 from eniplug.core.kernel.graves import GRAVES
 from eniplug.core.kernel.survey import Survey
 from eniplug.core.parts import AttachmentKey, Life, Part
-from eniplug.hooks import Allocation, Eni, Ip, Nic, Pod, Route, Veth
-from eniplug.hooks.values import POD_GROUP
+from eniplug.hooks import Allocation, Eni, Ifb, Ip, Nic, Object, Pod, Route, Veth
+from eniplug.hooks.values import POD_GROUP, ifb_name
 
 log = structlog.get_logger()
 
@@ -67,8 +67,10 @@ def marks_of(links: Mapping[str, LinkInfo], parts: Iterable[Part]) -> dict[str, 
     found: dict[str, int] = {}
     for part in parts:
         nic = part.allocation.nics[0]
+        if nic.eni is None:
+            continue
         mark = links[nic.host_ifname].group - POD_GROUP
-        if nic.eni is not None and 1 < mark < LAST_MARK:
+        if 1 < mark < LAST_MARK:
             found[nic.eni.id] = mark
     return found
 
@@ -76,23 +78,33 @@ def marks_of(links: Mapping[str, LinkInfo], parts: Iterable[Part]) -> dict[str, 
 def parts_of(
     links: Mapping[str, LinkInfo], found: Survey, eni_of: Callable[[Ip], Eni | None]
 ) -> Iterator[Part]:
-    """Make a live part of the host links of each pod, if each leads to an address.
+    """Make a live part of the links of each pod, if each host link leads to an address.
 
-    ``eni_of`` tells whose an address is, None when it is no ENI's.
+    ``eni_of`` tells whose an address is, None when it is no ENI's.  A pod of which only
+    an ifb is ours has its host link from somebody else, and is swept when that is gone.
     """
     for alias, its in _by_alias(links).items():
         words = alias.removeprefix(MARK).split(" ")
-        routes = {link.name: _to_pods(found, link.name) for link in its}
-        if len(words) != WORDS or not (words[3].isdecimal() and all(routes.values())):
-            nowhere = [name for name in routes if not routes[name]]
+        ends = [link for link in its if link.kind != "ifb"]
+        nowhere = [link.name for link in ends if not _to_pods(found, link.name)]
+        if len(words) != WORDS or not words[3].isdecimal() or nowhere:
             log.warning("links of ours that lead nowhere are left", links=nowhere)
             continue
         container_id, ifname, network, slot = words
         pod = Pod(
             container_id=container_id, ifname=ifname, network=network, slot=int(slot)
         )
-        log.info("found a running pod", links=[*routes], container=container_id)
-        yield _part(pod, its, found, eni_of)
+        names = [link.name for link in its]
+        log.info("found a running pod", links=names, container=container_id)
+        ifbs = [
+            Ifb(name=link.name, mac=link.mac, mtu=link.mtu)
+            for link in its
+            if link.kind == "ifb"
+        ]
+        if ends:
+            yield _part(pod, ends, ifbs, found, eni_of)
+        else:
+            yield _alone(pod, ifbs, found)
 
 
 def _by_alias(links: Mapping[str, LinkInfo]) -> dict[str, list[LinkInfo]]:
@@ -114,6 +126,7 @@ def _to_pods(found: Survey, link: str) -> tuple[Route, ...]:
 def _part(
     pod: Pod,
     links: Sequence[LinkInfo],
+    ifbs: Sequence[Ifb],
     found: Survey,
     eni_of: Callable[[Ip], Eni | None],
 ) -> Part:
@@ -138,12 +151,24 @@ def _part(
         for one in found.elements
         if addresses & {*one.element.split(" . "), *one.value.split(" . ")}
     ]
+    objects: tuple[Object, ...] = (*veths, *ifbs, *routes, *rules, *elements)
+    return _rebuilt(pod, own, objects, leased=True)
+
+
+def _alone(pod: Pod, ifbs: Sequence[Ifb], found: Survey) -> Part:
+    ours = {one.name for one in ifbs}
+    host = next((name for name in found.routes if ifb_name(name) in ours), "")
+    nic = Nic(ifname=pod.ifname, host_ifname=host, mac="", host_mac="", addresses=())
+    return _rebuilt(pod, nic, tuple(ifbs), leased=False)
+
+
+def _rebuilt(pod: Pod, nic: Nic, objects: tuple[Object, ...], *, leased: bool) -> Part:
     return Part(
         pod=pod,
         plugins=("rebuilt",),
-        allocation=Allocation(nics=(own,)),
-        leased=True,
-        objects=(*veths, *routes, *rules, *elements),
+        allocation=Allocation(nics=(nic,)),
+        leased=leased,
+        objects=objects,
         request=b"",
         made=time.time(),
         life=Life.LIVE,

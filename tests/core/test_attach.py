@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 from attrs import define, evolve
@@ -16,7 +18,7 @@ from eniplug.core.kernel.survey import survey
 from eniplug.core.kernel.survey_nft import listed_elements
 from eniplug.core.parts import AttachmentKey, Life
 from eniplug.core.pool import AddressPool
-from eniplug.core.rebuild import parts_of
+from eniplug.core.rebuild import marks_of, parts_of
 from eniplug.core.state import State
 from eniplug.core.store import set_aside
 from eniplug.hooks import NftElement, NftTable
@@ -30,6 +32,8 @@ from eniplug.hooks.errors import (
     PoolEmptyError,
     UnknownContainerError,
 )
+from eniplug.hooks.values import ifb_name
+from eniplug.plugins.bandwidth import Bandwidth
 from eniplug.testing.builders import ADDRESSES, NODE, PRIMARY, a_pod
 from kit.chains import MAIN, Extra, Give, Wire, chain
 from kit.netns import Pods, inside, namespace, picture, pods, run
@@ -421,6 +425,82 @@ def test_elements_of_our_tables_are_found_again_with_their_pod(world: World) -> 
     assert found == {"c0": {mine, alone}, "c1": {other}}
     for broken in ("/nowhere/nft", "false", "true"):
         assert not list(listed_elements([broken]))
+
+
+LIMITS = {
+    f"{way}{what}": value
+    for way in ("ingress", "egress")
+    for what, value in (("Rate", 10_000_000), ("Burst", 2**32 - 1))
+}
+SHAPED = chain(give=Give(), wire=Wire(), bandwidth=Bandwidth())
+ALONE = chain(bandwidth=Bandwidth())
+
+
+def shaped(
+    world: World, number: int, what: Chain, prev: Mapping[str, Any] | None = None
+) -> Request:
+    """A request for a pod with a limit both ways."""
+    netns = world.pods.new() if what is SHAPED else None
+    asked = world.request(number, netns, what)
+    pod = evolve(asked.pod, runtime={"bandwidth": LIMITS}, prev=prev)
+    return evolve(asked, pod=pod)
+
+
+def test_a_shaped_pod_leaves_no_trace_and_a_restart_puts_its_limits_back(
+    world: World,
+) -> None:
+    before = world.picture()
+    request = shaped(world, 0, SHAPED)
+    world.attachments.add(request)
+    ifb = ifb_name(request.pod.host_ifname)
+    run("ip", "link", "del", ifb)
+    with pytest.raises(CheckError, match=f"{ifb}.* is missing"):
+        world.attachments.check(request)
+
+    world.start().recover()
+
+    world.attachments.check(request)
+    assert "eniplug/1 c0 eth0 vpc 0" in run("ip", "link", "show", ifb)
+    assert world.attachments.delete(request)
+    assert world.picture() == before
+
+
+def behind(link: str) -> dict[str, object]:
+    """What a main plugin of somebody else says of a pod that it made."""
+    inside = {"name": "eth0", "sandbox": "/run/netns/x"}
+    return {"interfaces": [{"name": link}, inside], "ips": []}
+
+
+def test_limits_of_a_lost_store_are_told_to_their_pods(world: World) -> None:
+    before = world.picture()
+    own = shaped(world, 0, SHAPED)
+    world.attachments.add(own)
+    run(*["ip", "link", "add", "veth7", "type", "veth", "peer", "name", "far7"])
+    for link in ("veth7", "far7"):
+        run("ip", "link", "set", link, "up")
+    run("ip", "route", "add", "10.77.0.2", "dev", "veth7")
+    foreign = shaped(world, 1, ALONE, prev=behind("veth7"))
+    world.attachments.add(evolve(foreign, netns=world.pods.new()))
+    set_aside(world.stores.path)
+
+    links = world.kernel.links()
+    parts = tuple(parts_of(links, survey(), lambda _: PRIMARY))
+    with closing(world.stores.open()) as store:
+        for part in parts:
+            store.update(store.begin(part))
+    world.start().recover()
+    lost = world.attachments.sweep({}, 0)
+    kept = [part.leased for part in world.state.parts()]
+    run("ip", "link", "del", "veth7")
+    world.attachments.sweep({}, 0)
+
+    assert len(parts) == 2
+    assert marks_of(links, parts) == {}
+    assert kept == [True, False]
+    assert lost == {}
+    assert len(world.state.parts()) == 1
+    assert world.attachments.delete(own)
+    assert world.picture() == before
 
 
 def test_a_lost_store_is_made_again_from_the_node(world: World) -> None:
