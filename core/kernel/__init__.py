@@ -124,15 +124,17 @@ class Kernel:
                     pod = stack.enter_context(self._pod(netns))
                 changes.done += pairs.make(host, pod, netns, self._numbers)
                 if pod is not None:
+                    changes.make(pod, pairs.while_down(objects, pod))
                     changes.make(
                         pod,
-                        pairs.rest(objects, POD),
+                        pairs.rest(objects, pod),
                         first=pairs.raised(pod, "", ipv6=self._ipv6),
                     )
                 # The end that is raised last can send at once; the other one only
                 # when the kernel has got round to its carrier (linkwatch).
+                changes.make(host, pairs.while_down(objects, host))
                 raise_host = pairs.raised(host, alias, ipv6=self._ipv6)
-                changes.make(host, pairs.rest(objects, HOST), first=raise_host)
+                changes.make(host, pairs.rest(objects, host), first=raise_host)
                 if pod is not None:
                     await_usable(pod, objects)
             except BaseException as error:

@@ -17,7 +17,7 @@ from eniplug.core.kernel.graves import make_way
 from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message
 from eniplug.core.kernel.uapi import IPV4_DEVCONF, IPV6_MIN_MTU
-from eniplug.hooks import HOST, Ifb, LinkState, Object, Side, Veth
+from eniplug.hooks import HOST, Ifb, LinkState, Object, Qdisc, Redirect, Side, Veth
 
 TRIES: Final = 4
 """How often a link is made whose name or number is just being given free."""
@@ -42,10 +42,28 @@ class Pairs:
             )
         }
 
-    def rest(self, objects: Sequence[Object], side: Side) -> Iterator[Object]:
-        """Return what no link's message carries."""
+    def while_down(
+        self, objects: Sequence[Object], place: Namespace
+    ) -> Iterator[Object]:
+        """Return what goes on the new links before they are raised.
+
+        On a link that is up the kernel would wait for a grace period for each qdisc,
+        and the first packets would pass before it is there.
+        """
         for one in objects:
-            if one.side is not side or isinstance(one, Veth | Ifb):
+            if one.side is place.side and self._goes_on_new(one, place):
+                yield one
+
+    @staticmethod
+    def _goes_on_new(one: Object, place: Namespace) -> bool:
+        return isinstance(one, Qdisc | Redirect) and one.link in place.new
+
+    def rest(self, objects: Sequence[Object], place: Namespace) -> Iterator[Object]:
+        """Return what no link's message carries, and is not there yet."""
+        for one in objects:
+            if one.side is not place.side or isinstance(one, Veth | Ifb):
+                continue
+            if self._goes_on_new(one, place):
                 continue
             if isinstance(one, LinkState) and _place(one) in self._carried:
                 continue
