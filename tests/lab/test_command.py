@@ -216,9 +216,15 @@ class TestWithALab:
         assert (nobody.returncode, command.returncode) == (1, 1)
 
     def test_bandwidth_reaches_the_chain(self) -> None:
-        done = eniplug("lab", "pod", "add", "web", "--bandwidth", "10M/5M", "--json")
+        result = answered("lab", "pod", "add", "slow", "--bandwidth", "10M/5M")
+        shaped = eniplug("lab", "exec", "node1", "--", "tc", "qdisc").stdout
+        page = eniplug("lab", "exec", "slow", "--", "curl", "-s", "203.0.113.10").stdout
+        eniplug("lab", "pod", "rm", "slow")
 
-        assert done.returncode == 0
+        host, ifb = (i["name"] for i in result["interfaces"] if "sandbox" not in i)
+        assert f"dev {host} root refcnt 2 rate 10Mbit burst 32Kb" in shaped
+        assert f"dev {ifb} root refcnt 2 rate 5Mbit burst 32Kb" in shaped
+        assert page.strip()
 
     def test_the_matrix_holds(self) -> None:
         findings = answered("lab", "verify")
