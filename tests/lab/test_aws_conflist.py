@@ -165,6 +165,34 @@ def test_the_go_plugins_behind_ours_open_a_port_and_shape(
     assert " 18080" not in lab.inside("node1", "nft", "list", "ruleset")
 
 
+def test_our_executable_in_place_of_the_go_bandwidth_shapes_as_well(
+    lab: LabHand,
+) -> None:
+    before = lab.picture()
+    # Not written to: it is a link to the file of another package.
+    lab.inside("node1", "ln", "-sf", "eniplug", "/opt/cni/bin/bandwidth")
+
+    asked = ("pod", "add", "slow", "--bandwidth", "9M/5M", "--json")
+    result = json.loads(lab.run(*asked).stdout)
+    host, ifb = result["interfaces"][0]["name"], result["interfaces"][3]["name"]
+    shaped = {
+        link: lab.inside("node1", "tc", "qdisc", "show", "dev", link)
+        for link in (host, ifb)
+    }
+    lab.remove("slow")
+
+    assert [link["name"] for link in result["interfaces"]] == [
+        f"eni{digits('slow')}",
+        "eth0",
+        f"dummy{digits('slow')}",
+        f"ifb{digits('slow')}",
+    ]
+    assert "tbf" in shaped[host]
+    assert "rate 9Mbit" in shaped[host]
+    assert "rate 5Mbit" in shaped[ifb]
+    assert lab.settles_to(before)
+
+
 MESH = {"type": "linkerd-cni", "name": "linkerd-cni", "log_level": "info"}
 PASS_ON = """#!/usr/bin/python3
 import json, os, sys
