@@ -44,7 +44,9 @@ from eniplug.core.memory import recall, remember
 from eniplug.core.modes import check_modes, check_primary
 from eniplug.core.node import NodeScope
 from eniplug.core.parts import Part
+from eniplug.core.plan import Planner
 from eniplug.core.pool import AddressPool
+from eniplug.core.repair import Repair
 from eniplug.core.report import Reporter
 from eniplug.core.requests import Requests
 from eniplug.core.server import Server
@@ -149,6 +151,14 @@ class Agent:
         )
         scope.settle()
         attachments.recover()
+        repair = Repair(
+            self._kernel,
+            state,
+            scope,
+            attachments,
+            main_rules=self._settings.put_back_main_rules,
+        )
+        repair.start()
         recorded = store.blocks()
         for eni in enis:
             self._take_up(state, facts, eni, recorded.get(eni.id, {}))
@@ -158,7 +168,13 @@ class Agent:
         tombstones.work_off()
         use = usable(self._own, scope.use)
         reporter = Reporter(
-            state, lambda: scope.node, worker, self._settings, self._entries
+            state,
+            lambda: scope.node,
+            worker,
+            self._settings,
+            self._entries,
+            repaired=repair.told,
+            planned=Planner(self._kernel, state, scope).told,
         )
         requests = Requests(attachments, self._chains, use, reporter, self._settings)
         server = Server(self._options.run_dir / "agent.sock", requests.handle)
@@ -173,6 +189,7 @@ class Agent:
         self._beat(attachments, tombstones)
         server.refuse()
         state.cancel(None, "the agent stops")
+        repair.stop()
         worker.stop()
         reaper.stop()
         server.close(STOP_GRACE)

@@ -1,4 +1,4 @@
-"""Questions of an operator: `eniplug status` and `eniplug why`, the agent's side."""
+"""Questions of an operator: `eniplug status`, `why` and `plan`, the agent's side."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ def answer(reporter: Reporter, environ: Mapping[str, str]) -> dict[str, Any]:
             return reporter.status()
         case "why":
             return {"found": _why(reporter, environ.get(ABOUT, ""))}
+        case "plan":
+            return reporter.planned()
         case other:
-            msg = f"{ASK}={other!r}: the agent answers status and why"
+            msg = f"{ASK}={other!r}: the agent answers status, why and plan"
             raise VariableError(msg, "use an `eniplug` of the agent's version")
 
 

@@ -9,7 +9,15 @@ nobody else up.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import structlog
@@ -64,6 +72,14 @@ class Request:
     def key(self) -> AttachmentKey:
         """The attachment that it is about."""
         return AttachmentKey(self.pod.container_id, self.pod.ifname)
+
+
+@frozen
+class Held:
+    """Running parts that stay as they are; somebody is at work on the ``busy``."""
+
+    parts: Sequence[Part]
+    busy: set[AttachmentKey]
 
 
 class Attachments:
@@ -317,7 +333,7 @@ class Attachments:
             )
             if not stale:
                 continue
-            if not self._gc_strict and _alive(part, links):
+            if not self._gc_strict and is_alive(part, links):
                 since = self._doubted.setdefault(part.key, arrived)
                 if arrived - since < GC_PATIENCE:
                     log.warning("kept until a second GC", **_names(part))
@@ -338,21 +354,37 @@ class Attachments:
     # -- the agent's own ---------------------------------------------------------------
 
     def recover(self) -> None:
-        """Settle what a crash cut off, and put back what running pods lack.
+        """Remove what a crash cut off: pending and dying parts.
 
-        Called before the socket is opened. Pending and dying parts are removed; of a
-        live one the host's side is compared and what is missing is made again.
+        Called before the socket is opened.  What running pods lack on the host is the
+        repair's business.
         """
-        with self._kernel.lock:
-            links = self._kernel.links()
         for part in self._state.parts():
             if part.life is not Life.LIVE:
                 log.info(
                     "removing what a crash cut off", life=part.life, **_names(part)
                 )
                 self._try_remove(part)
-            elif _alive(part, links):
-                self._put_back(part)
+
+    @contextmanager
+    def held(self, keys: Iterable[AttachmentKey]) -> Generator[Held]:
+        """Hold those attachments that nobody is at work on; others are not waited for.
+
+        So repair never waits for a request, and never undoes what one is doing.
+        """
+        with ExitStack() as stack:
+            busy = {
+                key for key in keys if not stack.enter_context(self._locks.attempt(key))
+            }
+            live = [
+                part
+                for key in keys
+                if key not in busy
+                for part in self._state.parts_of(key)
+                if part.life is Life.LIVE
+            ]
+            links = self._kernel.links() if live else {}
+            yield Held([part for part in live if is_alive(part, links)], busy)
 
     def _try_remove(self, part: Part) -> None:
         """Remove a part that nobody waits for; what resists is tried again later."""
@@ -363,19 +395,6 @@ class Attachments:
         else:
             if part.life is not Life.PENDING:
                 self._lost(part)
-
-    def _put_back(self, part: Part) -> None:
-        with self._kernel.lock:
-            missing = self._kernel.check(part.objects, None)
-            if missing:
-                lost = [d.object for d in missing]
-                log.warning(
-                    "put back", objects=[str(one) for one in lost], **_names(part)
-                )
-                try:
-                    self._kernel.settle(lost, lost, {}, alias=part.alias)
-                except EniplugError as error:
-                    log.error("not put back", error=error.message, **_names(part))
 
     def sweep(self, absent: Mapping[int, float], after: float) -> dict[int, float]:
         """Remove parts whose host link has been gone for ``after`` seconds.
@@ -388,7 +407,7 @@ class Attachments:
             links = self._kernel.links()
         still: dict[int, float] = {}
         for part in self._state.parts():
-            if part.life is Life.LIVE and _alive(part, links):
+            if part.life is Life.LIVE and is_alive(part, links):
                 continue
             since = absent.get(part.id, now)
             if now - since < after:
@@ -411,7 +430,7 @@ def _given(pod: Pod, siblings: Iterable[Part]) -> Allocation:
     return next(ours, None) or allocation_of(pod)
 
 
-def _alive(part: Part, links: Mapping[str, Any]) -> bool:
+def is_alive(part: Part, links: Mapping[str, Any]) -> bool:
     """Whether the attachment's host link is there and, where it is ours, marked so."""
     nic = part.allocation.nics[0]
     link = links.get(nic.host_ifname)

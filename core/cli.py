@@ -19,9 +19,11 @@ SUMMARIES: Final = {
     "agent": "Run the node's agent.",
     "cni": "Run a conflist as a container runtime does.",
     "lab": "Run a whole VPC on this machine.",
+    "plan": "Say what is otherwise than declared.",
     "plugins": "List the installed plugins.",
     "simulate": "Replay a month of pods and compare policies.",
     "status": "Say how this node's agent and its addresses are.",
+    "uninstall": "Leave this node as it was before the first start.",
     "why": "Say why a pod has its address, or has none.",
 }
 """What ``--help`` says of our own commands without importing them."""

@@ -1,12 +1,13 @@
-"""`eniplug status` and `eniplug why`: what the running agent says of its node."""
+"""`eniplug status`, `why` and `plan`: what the running agent says of its node."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -15,6 +16,9 @@ from rich.table import Table
 from eniplug.core.asking import SOCKET, ask
 
 Command = Callable[..., None]
+
+DIFFERENT: Final = 2
+"""The exit status of a plan that is not empty."""
 
 
 def _options(command: Command) -> Command:
@@ -59,6 +63,46 @@ def why(pod: str, as_json: bool, path: Path) -> None:
         _print_why(one)
 
 
+@click.command("plan")
+@_options
+def plan(as_json: bool, path: Path) -> None:
+    """Say what this node has otherwise than declared; change nothing.
+
+    The exit status is 0 when there is nothing, 2 when there is something, and 1 when
+    the agent does not answer.
+    """
+    said = ask(path, "plan")
+    if as_json:
+        click.echo(json.dumps(said, indent=2))
+    else:
+        for line in _plan(said):
+            click.echo(line)
+    if said["scopes"] or said["dead"]:
+        sys.exit(DIFFERENT)
+
+
+def _plan(said: dict[str, Any]) -> Iterator[str]:
+    for scope in said["scopes"]:
+        yield _scope(scope)
+        for one in scope["changes"]:
+            found = one["found"]
+            yield (
+                f"  + {one['wanted']}, which is missing"
+                if found is None
+                else f"  ~ {one['wanted']}, which is {found}"
+            )
+    for scope in said["dead"]:
+        yield f"{_scope(scope)}: its host link is gone; it is swept before long"
+    if not said["scopes"] and not said["dead"]:
+        yield f"nothing to do: the node and its pods ({said['pods']}) are as declared"
+
+
+def _scope(scope: dict[str, Any]) -> str:
+    if scope["scope"] == "node":
+        return "node"
+    return f"pod {scope['pod']} ({scope['container']} {scope['ifname']})"
+
+
 def _print_why(one: dict[str, Any]) -> None:
     click.echo(f"{one['pod']} ({one['container']})")
     refused = one["refused"]
@@ -95,6 +139,14 @@ def _head(said: dict[str, Any]) -> Iterator[str]:
     yield f"waiting pods: {addresses['waiting']}"
     told = ", ".join(f"{name} {value}" for name, value in said["targets"].items())
     yield f"targets: {told}"
+    yield from _repair(said["repair"])
+
+
+def _repair(told: dict[str, Any]) -> Iterator[str]:
+    if told.get("put_back"):
+        yield f"repair: {told['put_back']} put back, {told['seconds_ago']} s ago"
+    for one in told.get("fought_over", ()):
+        yield f"repair: somebody else keeps changing {one}"
 
 
 def _plugins(plugins: Sequence[Any]) -> str:

@@ -36,7 +36,28 @@ class KeyLocks:
             with counted.lock:
                 yield
         finally:
-            with self._mutex:
-                counted.users -= 1
-                if not counted.users:
-                    del self._locks[key]
+            self._leave(key, counted)
+
+    @contextmanager
+    def attempt(self, key: Hashable) -> Generator[bool]:
+        """Hold the lock of one key if nobody holds or awaits it; tells whether."""
+        with self._mutex:
+            if key in self._locks:
+                counted = None
+            else:
+                counted = self._locks[key] = _Counted(users=1)
+                counted.lock.acquire()
+        if counted is None:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            counted.lock.release()
+            self._leave(key, counted)
+
+    def _leave(self, key: Hashable, counted: _Counted) -> None:
+        with self._mutex:
+            counted.users -= 1
+            if not counted.users:
+                del self._locks[key]

@@ -7,7 +7,8 @@ the difference is settled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from threading import Lock
 
 from attrs import evolve
@@ -31,8 +32,9 @@ class NodeScope:
         self._kernel = kernel
         self._state = state
         self._lock = Lock()
+        self._wanted: tuple[Object, ...] = ()
 
-    def _elements(self) -> list[NftElement]:
+    def elements(self) -> list[NftElement]:
         """What pods have in nftables; of an ADD under way what is there already."""
         return [
             one
@@ -54,6 +56,17 @@ class NodeScope:
         """Make the node as it is declared; puts back what is missing."""
         with self._lock:
             self._settle(self._node, self._chains)
+
+    @property
+    def declared(self) -> tuple[Object, ...]:
+        """What was declared last."""
+        return self._wanted
+
+    @contextmanager
+    def held(self) -> Generator[tuple[Object, ...]]:
+        """Give what was declared last; it stays so meanwhile."""
+        with self._lock:
+            yield self._wanted
 
     def use(self, chain: Chain) -> None:
         """Settle what a chain wants on the node, at its first use."""
@@ -89,17 +102,20 @@ class NodeScope:
         wanted = declared.objects
         had, earlier = self._state.with_store(Store.node_objects)
         with self._kernel.lock:
+            known = {one.key for one in had}
             fresh = [
                 one
                 for one in wanted
-                if isinstance(one, LinkState | Sysctl) and one.key not in earlier
+                if one.key not in earlier
+                and (isinstance(one, LinkState | Sysctl) or one.key not in known)
             ]
             earlier |= self._kernel.earlier(fresh)
             both: dict[Object, None] = dict.fromkeys((*had, *wanted))
             self._state.with_store(
                 lambda store: store.keep_node_objects(tuple(both), earlier)
             )
-            self._kernel.settle(had, wanted, earlier, elements=self._elements())
+            self._kernel.settle(had, wanted, earlier, elements=self.elements())
             self._state.with_store(
                 lambda store: store.keep_node_objects(wanted, earlier)
             )
+        self._wanted = wanted

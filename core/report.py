@@ -6,7 +6,7 @@ Nothing here asks EC2, IMDS or the kernel: it is what the agent goes by itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final, Protocol
@@ -59,7 +59,8 @@ class Reporter:
     """Describes the node at this moment.  Safe to call from many threads.
 
     ``node`` gives the node as it is now, with the ENIs that have come since the start;
-    ``entries`` are those of the agent's conflist that are its own.
+    ``entries`` are those of the agent's conflist that are its own; ``repaired`` tells
+    what was put back, ``planned`` what is otherwise than declared.
     """
 
     def __init__(
@@ -71,7 +72,10 @@ class Reporter:
         entries: Sequence[Entry] = (),
         *,
         clock: Callable[[], float] = time.monotonic,
+        repaired: Callable[[], Mapping[str, Any]] = dict,
+        planned: Callable[[], dict[str, Any]] = dict,
     ) -> None:
+        self.planned = planned
         self.refusals = Refusals()
         self._state = state
         self._node = node
@@ -79,6 +83,7 @@ class Reporter:
         self._settings = settings
         self._entries = entries
         self._clock = clock
+        self._repaired = repaired
 
     def parts(self) -> tuple[Part, ...]:
         """All pods' parts."""
@@ -123,6 +128,7 @@ class Reporter:
                 asdict(one) | {"block": str(one.block)}
                 for one in self._state.quarantined()
             ],
+            "repair": dict(self._repaired()),
             "refusals": [one.told() for one in refused],
             "targets": asdict(self._settings.targets),
         }

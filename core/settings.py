@@ -264,6 +264,9 @@ class Settings:
     node_port_support: bool = _setting("AWS_VPC_CNI_NODE_PORT_SUPPORT", _BOOLEAN, True)
     """Whether replies to node ports leave as the request came."""
 
+    put_back_main_rules: bool = _setting("ENIPLUG_PUT_BACK_MAIN_RULES", _BOOLEAN, False)
+    """Whether the kernel's own rules are put back when somebody deletes them."""
+
     connmark: int = _setting(
         "AWS_VPC_K8S_CNI_CONNMARK",
         _Form("an integer from 1 to 0xffffffff, also with 0x, 0o or 0b", _mark),

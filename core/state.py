@@ -28,6 +28,8 @@ from typing import Any, TypeVar
 from attrs import define, evolve, field
 
 from eniplug.core.claims import Claims
+from eniplug.core.kernel.changes import slot
+from eniplug.core.kernel.compare import link_of
 from eniplug.core.parts import AttachmentKey, Life, Part
 from eniplug.core.pool import AddressPool, Counts, Quarantined
 from eniplug.core.store import Store
@@ -108,7 +110,8 @@ class State:
         self._wake_cloud = wake_cloud
         self._now = now
         self._parts: dict[AttachmentKey, list[Part]] = {}
-        self._host_keys: dict[Key, AttachmentKey] = {}
+        self._host_slots: dict[Key, AttachmentKey] = {}
+        self._host_links: dict[str, AttachmentKey] = {}
         self._claims = Claims()
         self._line: list[Waiter] = []
         self._slots_used: set[int] = set()
@@ -330,7 +333,7 @@ class State:
         with self._mutex:
             self._claims.check(part)
             for one in part.objects:
-                owner = self._host_keys.get(one.key) if one.side is HOST else None
+                owner = self._host_slots.get(slot(one)) if one.side is HOST else None
                 if owner is not None:
                     msg = f"{one} belongs to container {owner.container_id} already"
                     raise ConflictError(msg, "delete that pod first")
@@ -393,6 +396,15 @@ class State:
         with self._mutex:
             return tuple(self._all())
 
+    def owners(
+        self, slots: Iterable[Key], links: Iterable[str]
+    ) -> frozenset[AttachmentKey]:
+        """The attachments that have host objects in these slots, or on these links."""
+        with self._mutex:
+            by_slot = (self._host_slots.get(one) for one in slots)
+            by_link = (self._host_links.get(one) for one in links)
+            return frozenset(key for key in (*by_slot, *by_link) if key is not None)
+
     def _all(self) -> Iterable[Part]:
         return (part for parts in self._parts.values() for part in parts)
 
@@ -401,7 +413,14 @@ class State:
         self._claims.add(part)
         for one in part.objects:
             if one.side is HOST:
-                self._host_keys[one.key] = part.key
+                self._host_slots[slot(one)] = part.key
+        self._file_links(part)
+
+    def _file_links(self, part: Part) -> None:
+        for one in part.objects:
+            link = link_of(one) if one.side is HOST else None
+            if link is not None:
+                self._host_links[link] = part.key
 
     def _unfile(self, part: Part) -> None:
         kept = [p for p in self._parts.get(part.key, ()) if p.id != part.id]
@@ -412,7 +431,10 @@ class State:
         self._claims.remove(part)
         for one in part.objects:
             if one.side is HOST:
-                self._host_keys.pop(one.key, None)
+                self._host_slots.pop(slot(one), None)
+                self._host_links.pop(link_of(one) or "", None)
+        for other in kept:
+            self._file_links(other)
 
     # -- the node ----------------------------------------------------------------------
 

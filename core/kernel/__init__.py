@@ -28,9 +28,11 @@ from eniplug.core.kernel.elements import Elements
 from eniplug.core.kernel.lock import FairLock
 from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message, Socket
+from eniplug.core.kernel.nft import Program
 from eniplug.core.kernel.pairs import Pairs
-from eniplug.core.kernel.settle import settle
+from eniplug.core.kernel.settle import THERE, found_there, settle
 from eniplug.core.kernel.usable import await_usable
+from eniplug.core.kernel.watch import OWN_LINKS
 from eniplug.hooks import (
     HOST,
     POD,
@@ -73,11 +75,11 @@ class Kernel:
     ) -> None:
         self.lock = FairLock()
         self._proc_sys = proc_sys
-        self._nft = nft
+        self.nft = Program(nft)
         self._connect = connect
         self._elements = Elements(connect)
         self._graves = graves.Graves()
-        self._numbers = numbers or count(random.randrange(1 << 20, 1 << 30))
+        self._numbers = numbers or count(random.randrange(OWN_LINKS, 1 << 30))
         self._ipv6 = Path("/proc/self/net/if_inet6").exists()
 
     def _host(self) -> Namespace:
@@ -220,10 +222,12 @@ class Kernel:
     # -- the node ----------------------------------------------------------------------
 
     def earlier(self, objects: Iterable[Object]) -> dict[Key, str]:
-        """Return the present values of the host's LinkStates and Sysctls.
+        """Return what the host has in the place of objects, before they are made.
 
-        What has none (no such link or file) is left out.
+        Of LinkStates and Sysctls it is their present value; what has none (no such link
+        or file) is left out.  Other objects that are there already are `THERE`.
         """
+        objects = tuple(objects)
         values: dict[Key, str] = {}
         with self._host() as host:
             for one in objects:
@@ -231,6 +235,7 @@ class Kernel:
                     value = host.value(one)
                     if value is not None:
                         values[one.key] = value
+            values |= {one.key: THERE for one in found_there(host, objects)}
         return values
 
     def settle(
@@ -241,13 +246,15 @@ class Kernel:
         *,
         elements: Sequence[NftElement] = (),
         alias: str = "",
+        anew: Collection[NftTable] = (),
     ) -> None:
         """Make the host's objects as ``wanted``; see `eniplug.core.kernel.settle`.
 
         ``had`` are ours: they are replaced in place or deleted.  What is wanted and
         missing in the kernel is put back.  A LinkState or Sysctl that is no longer
-        wanted gets the value of ``earlier`` if the present one is still ours.
-        ``alias`` marks an ifb that is made again.
+        wanted gets the value of ``earlier`` if the present one is still ours; what was
+        there before (`THERE`) stays.  ``alias`` marks an ifb that is made again.  The
+        tables ``anew`` of those that are wanted are set whatever they look like.
 
         ``elements`` are pods': a table that is made anew has its own of them at once.
 
@@ -264,9 +271,10 @@ class Kernel:
                 had,
                 wanted,
                 earlier,
-                program=self._nft,
+                program=self.nft,
                 elements=elements,
                 alias=alias,
+                anew=anew,
             )
 
     def links(self) -> Mapping[str, LinkInfo]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from attrs import frozen
 
@@ -22,6 +23,9 @@ from eniplug.hooks import (
 )
 from eniplug.hooks.objects import Key
 
+MANY: Final = 8
+"""Links of which it costs less to read all that there is than to ask for each."""
+
 
 @frozen
 class Difference:
@@ -32,9 +36,15 @@ class Difference:
 
 
 def differences(there: Namespace, objects: Iterable[Object]) -> Iterator[Difference]:
-    """Name what is missing or different in one namespace.  Raises KernelError."""
+    """Name what is missing or different in one namespace.  Raises KernelError.
+
+    Of many links everything is read at once, and not link by link.
+    """
     objects = tuple(objects)
-    present = find(there, objects)
+    many = len({link_of(one) for one in objects}) > MANY
+    if many:
+        there.learn_links()
+    present = find(there, objects, wide=many)
     for one in objects:
         match one:
             case Claim() | StaleFlows():
@@ -59,6 +69,14 @@ def differences(there: Namespace, objects: Iterable[Object]) -> Iterator[Differe
                 other = present.get(wanted.key)
                 if other != wanted:
                     yield Difference(one, None if other is None else str(other))
+
+
+def link_of(one: Object) -> str | None:
+    """Name the link of its own side that an object is (rank 1), or stands on."""
+    named = getattr(one, "link", None)
+    if named is None and one.rank == Veth.rank:
+        named = getattr(one, "name", None)
+    return named if isinstance(named, str) else None
 
 
 def text_of(one: LinkState | Sysctl) -> str:
@@ -86,7 +104,7 @@ def find(
 ) -> dict[Key, Object]:
     """Read what the kernel has around some objects, with the fewest dumps.
 
-    ``wide`` looks for the same routes by way of other links, too.
+    ``wide`` looks at the same kinds of things on other links, too.
     """
     requests: dict[Message, None] = {}
     for one in objects:

@@ -93,8 +93,8 @@ def _address(one: Address, index_of: IndexOf) -> bytes:
 
 
 def _address_among(one: Address, index_of: IndexOf, wide: bool) -> bytes:
-    del wide
-    return _ADDRESS.pack(_family(one.address.version), 0, 0, 0, index_of(one.link))
+    index = 0 if wide else index_of(one.link)
+    return _ADDRESS.pack(_family(one.address.version), 0, 0, 0, index)
 
 
 def _neighbor(one: Neighbor, index_of: IndexOf) -> bytes:
@@ -107,9 +107,8 @@ def _neighbor(one: Neighbor, index_of: IndexOf) -> bytes:
 
 
 def _neighbor_among(one: Neighbor, index_of: IndexOf, wide: bool) -> bytes:
-    del wide
     header = _NEIGHBOR.pack(_family(one.address.version), 0, 0, 0, 0)
-    return header + u32(uapi.NDA_IFINDEX, index_of(one.link))
+    return header if wide else header + u32(uapi.NDA_IFINDEX, index_of(one.link))
 
 
 def _small(table: int) -> int:

@@ -39,6 +39,7 @@ class Namespace:
         self._proc_sys = proc_sys
         self._elements = elements
         self._links: dict[str, LinkInfo | None] = {}
+        self._names: dict[int, str] = {}
         self._new: dict[str, int] = {}
         self._socket = self._visit(lambda: connect(uapi.NETLINK_ROUTE))
 
@@ -121,8 +122,17 @@ class Namespace:
     def link(self, name: str) -> LinkInfo | None:
         """Return a link as it was when this call first looked."""
         if name not in self._links:
-            self._links[name] = self.look(name)
+            found = self.look(name)
+            self._links[name] = found
+            if found is not None:
+                self._names[found.index] = name
         return self._links[name]
+
+    def learn_links(self) -> None:
+        """Look at every link now: cheaper than one by one where many are wanted."""
+        for link in self.links():
+            self._links.setdefault(link.name, link)
+            self._names.setdefault(link.index, link.name)
 
     def links(self) -> list[LinkInfo]:
         """Return every link."""
@@ -139,14 +149,13 @@ class Namespace:
 
     def name(self, index: int) -> str | None:
         """Return a link's name; None when it is gone."""
-        for link in self._links.values():
-            if link is not None and link.index == index:
-                return link.name
-        found = self.look(index)
-        if found is None:
-            return None
-        self._links[found.name] = found
-        return found.name
+        if index not in self._names:
+            found = self.look(index)
+            if found is None:
+                return None
+            self._links[found.name] = found
+            self._names[index] = found.name
+        return self._names[index]
 
     # -- settings ----------------------------------------------------------------------
 

@@ -12,9 +12,11 @@ import ctypes
 import errno
 import fcntl
 import os
+import random
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Final, NamedTuple, Self, TypeVar
 
 from eniplug.core.kernel.attributes import attributes
@@ -50,6 +52,15 @@ OWN_NETNS: Final = "/proc/thread-self/ns/net"
 NS_GET_NSTYPE: Final = 0xB703
 CLONE_NEWNET: Final = 0x40000000
 
+OUR_PORTS: Final = 0x65000000
+"""The port ids of our sockets: this and a number below `PORTS`.
+
+A notification bears the port of whoever caused it (netlink(7), nl_pid), so what we did
+ourselves can be told.
+"""
+
+PORTS: Final = 1 << 24
+
 _HEADER: Final = struct.Struct("=IHHII")
 _CODE: Final = struct.Struct("=i")
 _RECEIVE: Final = 1 << 16
@@ -79,6 +90,26 @@ class NetlinkError(OSError):
         super().__init__(code, self.words)
 
 
+_ports: Final = count(random.randrange(PORTS))
+
+
+def is_ours(port: int) -> bool:
+    """Whether a notification's port id is one of our sockets'."""
+    return port & ~(PORTS - 1) == OUR_PORTS
+
+
+def bind(one: socket.socket) -> None:
+    """Take a port of ours that no socket of this namespace has."""
+    while True:
+        try:
+            one.bind((OUR_PORTS | next(_ports) % PORTS, 0))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return
+
+
 class Socket:
     """A netlink socket of the network namespace in which it was made."""
 
@@ -88,6 +119,7 @@ class Socket:
         )
         for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
             self._socket.setsockopt(SOL_NETLINK, option, 1)
+        bind(self._socket)
         self._sequence = 1
 
     def __enter__(self) -> Self:
@@ -138,7 +170,7 @@ class Socket:
     def _refusals(self, first: int, last: int) -> Iterator[tuple[int, NetlinkError]]:
         """Read answers up to that to ``last``; yields errors by position."""
         while True:
-            for kind, flags, sequence, payload in self._receive():
+            for kind, flags, sequence, _, payload in self._receive():
                 if kind != NLMSG_ERROR or not first <= sequence <= last:
                     continue
                 code = -_CODE.unpack_from(payload)[0]
@@ -151,7 +183,7 @@ class Socket:
         """Ask for one thing; returns the answer's payload.  Raises NetlinkError."""
         sequence = self._ask(message, 0)
         while True:
-            for kind, flags, got, payload in self._receive():
+            for kind, flags, got, _, payload in self._receive():
                 if got != sequence:
                     continue
                 if kind == NLMSG_ERROR:
@@ -177,7 +209,7 @@ class Socket:
         bodies: list[bytes] = []
         whole = True
         while True:
-            for kind, flags, got, payload in self._receive():
+            for kind, flags, got, _, payload in self._receive():
                 if got != sequence:
                     continue
                 whole = whole and not flags & NLM_F_DUMP_INTR
@@ -204,14 +236,17 @@ class Socket:
         self._socket.send(b"".join(parts))
         return first
 
-    def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
-        """Take one datagram apart: type, flags, sequence number, payload."""
-        data = self._socket.recv(_RECEIVE)
-        at = 0
-        while at < len(data):
-            length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
-            yield kind, flags, sequence, data[at + 16 : at + length]
-            at += length + 3 & ~3
+    def _receive(self) -> Iterator[tuple[int, int, int, int, bytes]]:
+        return split(self._socket.recv(_RECEIVE))
+
+
+def split(data: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:
+    """Take one datagram apart: type, flags, sequence number, port id, payload."""
+    at = 0
+    while at < len(data):
+        length, kind, flags, sequence, port = _HEADER.unpack_from(data, at)
+        yield kind, flags, sequence, port, data[at + 16 : at + length]
+        at += length + 3 & ~3
 
 
 def _words(flags: int, payload: bytes) -> str:

@@ -2,8 +2,8 @@
 
 The mark is a chain of no effect in the table, named by the hash of the declared text.
 Text is not compared with text: nft prints a table otherwise than it was written.  So
-what is seen is that a table is gone, flushed or another one; a single rule that
-somebody took out of it is not.
+what is seen is that a table is gone, flushed or another one.  That somebody took a
+single rule out of it is heard (see `watch`), but not seen afterwards.
 
 Reading asks the kernel for that one chain and needs no nft program.
 """
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final
@@ -30,6 +32,9 @@ from eniplug.hooks.errors import KernelError
 MARK: Final = "eniplug-"
 PATIENCE: Final = 30.0
 """Seconds that nft may take; a transaction takes milliseconds."""
+
+REMEMBERED: Final = 10.0
+"""Seconds after its start for which an nft process of ours is known by its number."""
 
 
 class State(Enum):
@@ -88,8 +93,53 @@ def _name(data: bytes) -> str:
     return data.rstrip(b"\0").decode(errors="replace")
 
 
+class Program:
+    """The program nft at ``path``, and which of its processes were ours."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._own: deque[tuple[int, float]] = deque(maxlen=64)
+
+    def is_own(self, port: int) -> bool:
+        """Whether a notification's port id is of one of our nft processes.
+
+        nft's socket has the number of its process (netlink(7), nl_pid), which another
+        process gets before long.
+        """
+        since = time.monotonic() - REMEMBERED
+        return any(pid == port and when > since for pid, when in tuple(self._own))
+
+    def run(self, commands: str) -> str:
+        """Carry commands out in one transaction; returns what is wrong, in its words.
+
+        Raises KernelError when nft cannot be run.
+        """
+        try:
+            with subprocess.Popen(
+                [self._path, "-f", "-"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as process:
+                # Known before nft has anything to do, so before it is heard of.
+                self._own.append((process.pid, time.monotonic()))
+                try:
+                    _, wrong = process.communicate(commands, PATIENCE)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    raise
+        except OSError as error:
+            msg = f"cannot run {self._path}: {error.strerror}"
+            raise KernelError(msg, "install nftables") from error
+        except subprocess.TimeoutExpired as error:
+            msg = f"{self._path} did not end within {PATIENCE:.0f} s"
+            raise KernelError(msg) from error
+        return wrong.strip() if process.returncode else ""
+
+
 def change(
-    program: str,
+    program: Program,
     make: Iterable[NftTable],
     remove: Iterable[NftTable],
     within: Iterable[NftElement] = (),
@@ -99,7 +149,7 @@ def change(
     ``within`` are elements that the tables have from their first moment.
 
     Naming a table first makes its deletion succeed whether or not it is there.
-    ``program`` is nft's path.  Raises KernelError.
+    Raises KernelError.
     """
     commands: list[str] = []
     for table in (*remove, *make):
@@ -115,22 +165,8 @@ def change(
     commands += map(elements.command, within)
     if not commands:
         return
-    try:
-        done = subprocess.run(
-            [program, "-f", "-"],
-            input="\n".join((*commands, "")),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-    except OSError as error:
-        msg = f"cannot run {program}: {error.strerror}"
-        raise KernelError(msg, "install nftables") from error
-    except subprocess.TimeoutExpired as error:
-        msg = f"{program} did not end within {PATIENCE:.0f} s"
-        raise KernelError(msg) from error
-    if done.returncode:
+    wrong = program.run("\n".join((*commands, "")))
+    if wrong:
         tables = ", ".join(f"{t.family} {t.name}" for t in (*remove, *make))
-        msg = f"nftables tables {tables}: {done.stderr.strip()}"
+        msg = f"nftables tables {tables}: {wrong}"
         raise KernelError(msg, "see nft's words in the message")

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from errno import ENODEV
+from typing import Final
 
-from eniplug.core.kernel import encode_links, nft
+from eniplug.core.kernel import encode, encode_links, nft
 from eniplug.core.kernel.changes import (
     Changes,
     Step,
@@ -22,9 +23,21 @@ from eniplug.core.kernel.changes import (
 from eniplug.core.kernel.compare import Difference, differences, text_of
 from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message, NetlinkError
-from eniplug.hooks import Ifb, LinkState, NftElement, NftTable, Object, Sysctl, Veth
+from eniplug.hooks import (
+    PROTOCOL,
+    Ifb,
+    LinkState,
+    NftElement,
+    NftTable,
+    Object,
+    Sysctl,
+    Veth,
+)
 from eniplug.hooks.errors import ForeignObjectError, KernelError
 from eniplug.hooks.objects import Key
+
+THERE: Final = "there"
+"""The earlier value of an object that has none: that it was there."""
 
 
 def settle(
@@ -33,15 +46,21 @@ def settle(
     wanted: Sequence[Object],
     earlier: Mapping[Key, str],
     *,
-    program: str,
+    program: nft.Program,
     elements: Sequence[NftElement] = (),
     alias: str = "",
+    anew: Collection[NftTable] = (),
 ) -> None:
     """Carry the difference out.  Raises KernelError; can be run again after it."""
     keys = {one.key for one in wanted}
-    gone = [one for one in sorted(had, key=_rank, reverse=True) if one.key not in keys]
+    gone = [
+        one
+        for one in sorted(had, key=_rank, reverse=True)
+        if one.key not in keys and not was_there(one, earlier)
+    ]
     lacking = sorted(differences(host, wanted), key=lambda d: d.object.rank)
-    tables = tuple(_tables(lacking, {one.key for one in had}))
+    seen = tuple(_tables(lacking, {one.key for one in had}))
+    tables = (*seen, *(one for one in anew if one not in seen))
     within = tuple(_within(tables, (*wanted, *elements)))
     Changes().make(
         host,
@@ -64,6 +83,22 @@ def settle(
     wrong += [words for one in gone for words in _restore(host, one, earlier)]
     if wrong:
         raise KernelError("; ".join(wrong))
+
+
+def was_there(one: Object, earlier: Mapping[Key, str]) -> bool:
+    """Whether an object was there before us: used, and not ours to delete."""
+    return encode.in_dumps(one) and earlier.get(one.key) == THERE
+
+
+def found_there(host: Namespace, objects: Sequence[Object]) -> Iterator[Object]:
+    """Name what is there already and does not say by its protocol that it is ours."""
+    some = [
+        one
+        for one in objects
+        if encode.in_dumps(one) and getattr(one, "protocol", None) != PROTOCOL
+    ]
+    lacking = {difference.object for difference in differences(host, some)}
+    return (one for one in some if one not in lacking)
 
 
 def _rank(one: Object) -> int:

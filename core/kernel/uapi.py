@@ -1,8 +1,9 @@
 """Numbers of the kernel's netlink interface, under the names of its headers.
 
-linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h, neighbour.h, fib_rules.h, ip.h,
-pkt_sched.h, pkt_cls.h, tc_act/tc_mirred.h, netfilter/nf_tables.h and
-nfnetlink_conntrack.h.  Plain integers: they are packed thousands of times a second.
+linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h, neighbour.h, netconf.h, fib_rules.h,
+ip.h, pkt_sched.h, pkt_cls.h, tc_act/tc_mirred.h, netfilter/nf_tables.h and
+nfnetlink_conntrack.h; asm-generic/socket.h.  Plain integers: they are packed thousands
+of times a second.
 """
 
 from __future__ import annotations
@@ -17,6 +18,23 @@ SOL_NETLINK: Final = 270
 NETLINK_CAP_ACK: Final = 10
 NETLINK_EXT_ACK: Final = 11
 NETLINK_GET_STRICT_CHK: Final = 12
+
+NETLINK_ADD_MEMBERSHIP: Final = 1
+SO_ATTACH_FILTER: Final = 26
+SO_RCVBUFFORCE: Final = 33
+
+RTNLGRP_LINK: Final = 1
+RTNLGRP_NEIGH: Final = 3
+RTNLGRP_TC: Final = 4
+RTNLGRP_IPV4_IFADDR: Final = 5
+RTNLGRP_IPV4_ROUTE: Final = 7
+RTNLGRP_IPV4_RULE: Final = 8
+RTNLGRP_IPV6_IFADDR: Final = 9
+RTNLGRP_IPV6_ROUTE: Final = 11
+RTNLGRP_IPV6_RULE: Final = 19
+RTNLGRP_IPV4_NETCONF: Final = 24
+RTNLGRP_IPV6_NETCONF: Final = 25
+NFNLGRP_NFTABLES: Final = 7
 
 NLM_F_REQUEST: Final = 0x1
 NLM_F_ACK: Final = 0x4
@@ -41,17 +59,24 @@ RTM_DELLINK: Final = 17
 RTM_GETLINK: Final = 18
 RTM_SETLINK: Final = 19
 RTM_NEWADDR: Final = 20
+RTM_DELADDR: Final = 21
 RTM_GETADDR: Final = 22
 RTM_NEWROUTE: Final = 24
+RTM_DELROUTE: Final = 25
 RTM_GETROUTE: Final = 26
 RTM_NEWNEIGH: Final = 28
+RTM_DELNEIGH: Final = 29
 RTM_GETNEIGH: Final = 30
 RTM_NEWRULE: Final = 32
+RTM_DELRULE: Final = 33
 RTM_GETRULE: Final = 34
 RTM_NEWQDISC: Final = 36
+RTM_DELQDISC: Final = 37
 RTM_GETQDISC: Final = 38
 RTM_NEWTFILTER: Final = 44
+RTM_DELTFILTER: Final = 45
 RTM_GETTFILTER: Final = 46
+RTM_NEWNETCONF: Final = 80
 
 IFF_UP: Final = 0x1
 IFLA_ADDRESS: Final = 1
@@ -118,6 +143,8 @@ NDA_LLADDR: Final = 2
 NDA_IFINDEX: Final = 8
 NUD_PERMANENT: Final = 0x80
 
+NETCONFA_IFINDEX: Final = 1
+
 FRA_DST: Final = 1
 FRA_SRC: Final = 2
 FRA_IIFNAME: Final = 3
@@ -166,6 +193,11 @@ NFTA_LIST_ELEM: Final = 1
 NFTA_SET_ELEM_KEY: Final = 1
 NFTA_SET_ELEM_DATA: Final = 2
 NFTA_DATA_VALUE: Final = 1
+NFT_MSG_NEWGEN: Final = 0xA0F
+NFTA_GEN_PROC_PID: Final = 2
+NFTA_GEN_PROC_NAME: Final = 3
+NFTA_TABLE: Final = 1
+"""The table's name, in every message about what is in one."""
 NFTA_TABLE_NAME: Final = 1
 
 IPCTNL_MSG_CT_GET: Final = 0x101

@@ -247,17 +247,6 @@ def test_a_crash_amid_an_add_is_settled_at_the_next_start(world: World) -> None:
     assert world.state.counts().assigned == 0
 
 
-def test_a_restart_puts_back_what_somebody_removed_meanwhile(world: World) -> None:
-    request = world.request(0, world.pods.new())
-    world.attachments.add(request)
-    run("ip", "rule", "del", "priority", "600")
-    run("ip", "route", "del", "10.0.0.10/32", "table", "512")
-
-    world.start().recover()
-
-    world.attachments.check(request)
-
-
 def test_a_missed_delete_applies_only_to_what_was_made_before_it(
     world: World,
 ) -> None:

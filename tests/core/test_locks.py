@@ -34,3 +34,24 @@ def test_a_lock_is_forgotten_when_nobody_holds_it() -> None:
         assert len(locks) == 1
 
     assert len(locks) == 0
+
+
+def test_an_attempt_waits_for_nobody_and_keeps_others_waiting() -> None:
+    locks = KeyLocks()
+    order: list[str] = []
+
+    def second() -> None:
+        with locks.hold("a"):
+            order.append("second")
+
+    with locks.hold("a"), locks.attempt("a") as got:
+        assert not got
+    with locks.attempt("a") as got:
+        assert got
+        thread = Thread(target=second)
+        thread.start()
+        order.append("first")
+    thread.join(5)
+
+    assert order == ["first", "second"]
+    assert len(locks) == 0

@@ -16,6 +16,7 @@ from eniplug.core.pool import AddressPool
 from eniplug.core.state import State
 from eniplug.hooks import (
     PROJECT,
+    PROTOCOL,
     Lease,
     LinkState,
     NftElement,
@@ -44,11 +45,14 @@ class Rules:
 
     table: int = 254
     forward: str = "1"
+    protocol: int = 0
 
     @hookimpl
     def node_objects(self, node: Node) -> Iterator[Object]:
         for eni in node.enis:
-            yield Rule(priority=700 + eni.mark, table=self.table)
+            yield Rule(
+                priority=700 + eni.mark, table=self.table, protocol=self.protocol
+            )
         yield Sysctl(path="net/ipv4/ip_forward", value=self.forward)
         yield LinkState(link="ens5", setting="rp_filter", value=2)
 
@@ -225,3 +229,26 @@ def test_what_the_kernel_refuses_does_not_change_the_node(world: World) -> None:
 
     scope.adopt(SECOND)
     assert len(rules()) == 2
+
+
+def test_what_was_there_before_is_used_and_stays(world: World) -> None:
+    run("ip", "rule", "add", "priority", "701", "table", "main")
+    world.scope(chain(rules=Rules()), node=NODE).settle()
+    world.scope(chain(rules=Rules()), node=NODE).settle()
+    assert len(rules()) == 2
+
+    world.scope().settle()
+
+    assert rules() == ["701:\tfrom all lookup main"]
+
+
+def test_what_bears_our_protocol_is_ours_also_when_the_store_is_new(
+    world: World,
+) -> None:
+    run("ip", "rule", "add", "priority", "701", "table", "main", "protocol", "197")
+    scope = world.scope(chain(rules=Rules(protocol=PROTOCOL)))
+
+    scope.settle()
+    world.scope().settle()
+
+    assert rules() == []

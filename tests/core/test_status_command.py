@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -13,6 +14,8 @@ from click.testing import CliRunner, Result
 from eniplug.cni.wire import encode_answer
 from eniplug.core import asks
 from eniplug.core.cli import group
+from eniplug.core.report import Reporter
+from eniplug.core.settings import Settings
 from eniplug.core.subnets import SubnetState
 from eniplug.hooks.errors import (
     AgentAwayError,
@@ -167,3 +170,68 @@ def test_without_an_agent_it_exits_with_1_and_a_remedy(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "no answer from the agent" in done.stderr
     assert AgentAwayError.remedy in done.stderr
+
+
+def test_a_status_says_what_was_put_back_and_what_is_fought_over(
+    one: Reported, tmp_path: Path
+) -> None:
+    told = {"put_back": 7, "seconds_ago": 1.5, "fought_over": ["Rule(priority=512)"]}
+    one.reporter = Reporter(
+        one.state, lambda: one.node, one.ec2, Settings(), repaired=lambda: told
+    )
+
+    with fake_agent(tmp_path, reports(one)):
+        done = call(tmp_path, "status")
+
+    assert "repair: 7 put back, 1.5 s ago" in done.output
+    assert "repair: somebody else keeps changing Rule(priority=512)" in done.output
+
+
+def plans(one: Reported, told: dict[str, Any]) -> Script:
+    one.reporter.planned = lambda: told
+    return reports(one)
+
+
+def test_a_plan_of_a_node_that_is_as_declared_is_empty(
+    one: Reported, tmp_path: Path
+) -> None:
+    told: dict[str, Any] = {"pods": 3, "scopes": [], "dead": []}
+
+    with fake_agent(tmp_path, plans(one, told)):
+        done = call(tmp_path, "plan")
+        as_json = call(tmp_path, "plan", "--json")
+
+    assert (done.exit_code, as_json.exit_code) == (0, 0)
+    assert done.output == "nothing to do: the node and its pods (3) are as declared\n"
+    assert json.loads(as_json.output) == told
+
+
+def test_a_plan_names_what_is_missing_or_different(
+    one: Reported, tmp_path: Path
+) -> None:
+    pod = {"scope": "pod", "pod": "default/web", "container": "c0", "ifname": "eth0"}
+    changes = [
+        {"kind": "Rule", "wanted": "Rule(priority=512)", "found": None},
+        {"kind": "Sysctl", "wanted": "Sysctl(path=net/a)", "found": "0"},
+    ]
+    told = {
+        "pods": 1,
+        "scopes": [
+            {"scope": "node", "changes": changes},
+            pod | {"changes": changes[:1]},
+        ],
+        "dead": [pod],
+    }
+
+    with fake_agent(tmp_path, plans(one, told)):
+        done = call(tmp_path, "plan")
+
+    assert done.exit_code == 2
+    assert done.output.splitlines() == [
+        "node",
+        "  + Rule(priority=512), which is missing",
+        "  ~ Sysctl(path=net/a), which is 0",
+        "pod default/web (c0 eth0)",
+        "  + Rule(priority=512), which is missing",
+        "pod default/web (c0 eth0): its host link is gone; it is swept before long",
+    ]
