@@ -37,6 +37,7 @@ from eniplug.core.leftovers import (
     is_of,
     is_stamped,
 )
+from eniplug.core.lookout import Lookout, Resident
 from eniplug.core.pace import Pace
 from eniplug.core.settings import Settings
 from eniplug.core.subnets import Subnets, SubnetState
@@ -98,7 +99,7 @@ LET_PASS: Final = 0.005
 need not share the interpreter with a plan for the next one."""
 
 
-class Host(Receiver, Ward, Protocol):
+class Host(Receiver, Ward, Resident, Protocol):
     """What the worker needs of the agent; safe to call from the worker's thread."""
 
     def view(self) -> CapacityView:
@@ -165,6 +166,7 @@ class CloudWorker(Thread):
         self._aside = {eni.id: eni for eni in facts.unmanaged}
         self._arrivals = Arrivals(metadata, host, clock)
         self._audit = Audit(host)
+        self._lookout = Lookout(metadata, host, facts, clock)
         self._subnets = Subnets(
             facts.primary.subnet,
             settings.cluster_name,
@@ -231,6 +233,7 @@ class CloudWorker(Thread):
         """
         if not self._began:
             self._begin()
+        self._lookout.look()
         for arrival in self._arrivals.look():
             self._give_up(arrival)
         view = self._host.view()
@@ -398,7 +401,7 @@ class CloudWorker(Thread):
         ):
             eni = self._ask().create_eni(
                 subnet,
-                self._facts.primary.groups,
+                self._lookout.groups,
                 want,
                 token=token,
                 description=DESCRIPTION + self._facts.instance_id,
@@ -533,7 +536,26 @@ class CloudWorker(Thread):
             self._swept = now
             self._sweep()
             return True
-        return self._look()
+        return self._regroup() or self._look()
+
+    def _regroup(self) -> bool:
+        """Give one ENI the primary's security groups, if it has others."""
+        eni = next(filter(self._lookout.differs, self._enis.values()), None)
+        if eni is None:
+            return False
+        groups = self._lookout.groups
+        try:
+            self._ask().set_groups(eni.id, groups)
+        except ThrottledError:
+            raise
+        except EniplugError as error:
+            log.warning("ENI keeps its groups", eni=eni.id, error=error.message)
+            self._lookout.refused(eni.id)
+            return True
+        log.info("ENI has the primary's groups", eni=eni.id, groups=groups)
+        self._enis[eni.id] = evolve(eni, groups=groups)
+        self._host.remember(tuple(self._enis.values()))
+        return True
 
     def _look(self) -> bool:
         """Look whether IMDS contradicts the pool; EC2 is asked if it does.

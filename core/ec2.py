@@ -194,6 +194,10 @@ class Cloud(Protocol):
         """Let an attached ENI go when its instance goes."""
         ...
 
+    def set_groups(self, eni_id: str, groups: Sequence[str]) -> None:
+        """Give an ENI just these security groups."""
+        ...
+
     def detach(self, attachment_id: str) -> None:
         """Begin to detach an ENI; quiet if it is not attached."""
         ...

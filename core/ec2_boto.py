@@ -348,6 +348,13 @@ class Ec2:
                 },
             )
 
+    def set_groups(self, eni_id: str, groups: Sequence[str]) -> None:
+        """Give an ENI other security groups (ModifyNetworkInterfaceAttribute)."""
+        with _asking("ModifyNetworkInterfaceAttribute"):
+            self._client.modify_network_interface_attribute(
+                NetworkInterfaceId=eni_id, Groups=list(groups)
+            )
+
     def detach(self, attachment_id: str) -> None:
         """Begin to detach an ENI (DetachNetworkInterface)."""
         with _quiet_if_gone(), _asking("DetachNetworkInterface"):

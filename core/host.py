@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import IPv4Network
 
 import structlog
 from attrs import frozen
@@ -10,7 +11,7 @@ from attrs import frozen
 from eniplug.core.chain import Chain
 from eniplug.core.ec2 import EniFacts
 from eniplug.core.kernel import Kernel
-from eniplug.core.memory import ENIS, written
+from eniplug.core.memory import ENIS, VPC, written, written_vpc
 from eniplug.core.node import NodeScope
 from eniplug.core.pool import Quarantined
 from eniplug.core.state import State
@@ -163,6 +164,12 @@ class AgentHost:
         """Keep what EC2 said of the ENIs, for a start without EC2."""
         record = written(tuple(managed))
         self._state.with_store(lambda store: store.keep_fact(ENIS, record))
+
+    def vpc_is(self, cidrs: tuple[IPv4Network, ...]) -> None:
+        """Settle the node for other CIDRs of the VPC, and keep them."""
+        self._scope.vpc_is(cidrs)
+        record = written_vpc(cidrs)
+        self._state.with_store(lambda store: store.keep_fact(VPC, record))
 
     def release_eni(self, eni_id: str) -> bool:
         """Take a whole idle ENI out of the pool and off the node."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import IPv4Network
 from typing import Final
 
 from attrs import evolve
@@ -14,6 +15,7 @@ from eniplug.core.store import Store
 
 NODE: Final = "node"
 ENIS: Final = "enis"
+VPC: Final = "vpc"
 
 
 def remember(store: Store, facts: Facts) -> None:
@@ -21,11 +23,17 @@ def remember(store: Store, facts: Facts) -> None:
     if facts.fresh:
         store.keep_fact(NODE, json.dumps(FROZEN.unstructure(facts)))
         store.keep_fact(ENIS, written(facts.managed))
+        store.keep_fact(VPC, written_vpc(facts.vpc_cidrs))
 
 
 def written(managed: tuple[EniFacts, ...]) -> str:
     """Write the managed ENIs, which change while the agent runs."""
     return json.dumps(FROZEN.unstructure(managed, tuple[EniFacts, ...]))
+
+
+def written_vpc(cidrs: tuple[IPv4Network, ...]) -> str:
+    """Write the VPC's CIDRs, which change as well."""
+    return json.dumps(FROZEN.unstructure(cidrs, tuple[IPv4Network, ...]))
 
 
 def recall(store: Store) -> Facts | None:
@@ -34,4 +42,9 @@ def recall(store: Store) -> Facts | None:
     if node is None or enis is None:
         return None
     managed = FROZEN.structure(json.loads(enis), tuple[EniFacts, ...])
-    return evolve(FROZEN.structure(json.loads(node), Facts), managed=managed)
+    facts = evolve(FROZEN.structure(json.loads(node), Facts), managed=managed)
+    vpc = store.fact(VPC)
+    if vpc is None:
+        return facts
+    cidrs = FROZEN.structure(json.loads(vpc), tuple[IPv4Network, ...])
+    return evolve(facts, vpc_cidrs=cidrs)

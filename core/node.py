@@ -18,7 +18,15 @@ from eniplug.core.kernel import Kernel
 from eniplug.core.parts import Life
 from eniplug.core.state import State
 from eniplug.core.store import Store
-from eniplug.hooks import Eni, LinkState, NftElement, Node, Object, Sysctl
+from eniplug.hooks import (
+    Eni,
+    LinkState,
+    Network,
+    NftElement,
+    Node,
+    Object,
+    Sysctl,
+)
 
 
 class NodeScope:
@@ -89,6 +97,11 @@ class NodeScope:
         with self._lock:
             kept = tuple(e for e in self._node.enis if e.id != eni_id)
             self._change(evolve(self._node, enis=kept))
+
+    def vpc_is(self, cidrs: tuple[Network, ...]) -> None:
+        """Take other CIDRs of the VPC."""
+        with self._lock:
+            self._change(evolve(self._node, vpc_cidrs=cidrs))
 
     def _change(self, node: Node) -> None:
         self._settle(node, self._chains)

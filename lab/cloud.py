@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any, Final, Self
 
@@ -15,7 +15,14 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from eniplug.lab.ec2 import AMI, Ec2, cidrs_of
 from eniplug.lab.errors import LabError
-from eniplug.lab.facts import EniFacts, Listener, Nobody, NodeFacts, as_json
+from eniplug.lab.facts import (
+    EniFacts,
+    Listener,
+    Network,
+    Nobody,
+    NodeFacts,
+    as_json,
+)
 from eniplug.lab.faults import Faults
 from eniplug.lab.front import Front, FrontServer
 from eniplug.lab.imds import ImdsServer, Who
@@ -123,6 +130,46 @@ class Cloud:
             subnets=made,
             group=group.id,
         )
+
+    def create_group(self, name: str) -> str:
+        """Make one more security group in the VPC; returns its id."""
+        if self._vpc is None:
+            msg = "there is no VPC"
+            raise LabError(msg)
+        with self._ec2.lock:
+            made = self._ec2.create_security_group(name, name, vpc_id=self._vpc.id)
+        return str(made.id)
+
+    def associate_cidr(self, cidr: str) -> tuple[str, ...]:
+        """Give the VPC another range; returns all that it has."""
+        return self._change_cidrs(
+            lambda id_: self._ec2.associate_vpc_cidr_block(id_, cidr, False)
+        )
+
+    def disassociate_cidr(self, cidr: str) -> tuple[str, ...]:
+        """Take a range from the VPC; returns all that it still has."""
+
+        def change(vpc: str) -> None:
+            found = self._ec2.get_vpc(vpc).get_cidr_block_association_set(ipv6=False)
+            ids = [e["association_id"] for e in found if e["cidr_block"] == cidr]
+            if not ids:
+                msg = f"the VPC has no range {cidr}"
+                raise LabError(msg)
+            self._ec2.disassociate_vpc_cidr_block(ids[0])
+
+        return self._change_cidrs(change)
+
+    def _change_cidrs(self, change: Callable[[str], object]) -> tuple[str, ...]:
+        if self._vpc is None:
+            msg = "there is no VPC"
+            raise LabError(msg)
+        with self._ec2.lock:
+            try:
+                change(self._vpc.id)
+            except (Ec2Error, EC2ClientError, ValueError) as error:
+                msg = f"EC2 refuses it: {error}"
+                raise LabError(msg) from None
+            return tuple(cidrs_of(self._ec2.get_vpc(self._vpc.id), six=False))
 
     def launch(
         self,
@@ -256,6 +303,10 @@ class _Both:
 
     def __init__(self, first: Listener, then: Memory) -> None:
         self._all: tuple[Listener, Listener] = (first, then)
+
+    def vpc(self, cidrs: tuple[Network, ...]) -> None:
+        for each in self._all:
+            each.vpc(cidrs)
 
     def instance(self, node: NodeFacts) -> None:
         for each in self._all:

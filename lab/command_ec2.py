@@ -85,6 +85,23 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
         console().print("no faults are set")
 
 
+def _change_cidr(do: str, help_: str) -> None:
+    @ec2.command(do, help=help_)
+    @click.argument("cidr")
+    @with_json
+    @for_lab
+    def change(names: Names, cidr: str, as_json: bool) -> None:
+        found = ask(names, do, cidr=cidr)
+        if as_json:
+            print_json(found)
+        else:
+            console().print(f"the VPC has {', '.join(found)}", markup=False)
+
+
+_change_cidr("associate-cidr", "Give the VPC one more IPv4 range.")
+_change_cidr("disassociate-cidr", "Take an IPv4 range from the VPC.")
+
+
 @ec2.command()
 @with_json
 @for_lab

@@ -9,6 +9,7 @@ from moto.ec2.models.amis import Ami
 
 from eniplug.lab.attachments import Attachments
 from eniplug.lab.facts import NodeFacts
+from eniplug.lab.rules import check_range
 
 AMI: Final = "ami-0e1ab0e1ab0e1ab00"
 """The one image that there is, the nodes'."""
@@ -35,11 +36,30 @@ class Ec2(Attachments):
         self._choose_ranges6(vpc)
         return vpc
 
-    def associate_vpc_cidr_block(self, vpc_id: str, *args: Any, **kwargs: Any) -> Any:
-        """Give a VPC another range."""
-        association = super().associate_vpc_cidr_block(vpc_id, *args, **kwargs)
+    def associate_vpc_cidr_block(
+        self, vpc_id: str, cidr_block: str, amazon_provided_ipv6_cidr_block: bool
+    ) -> Any:
+        """Give a VPC another range: of /16 to /28, and one that it has nothing of."""
+        if cidr_block:
+            had = cidrs_of(self.get_vpc(vpc_id), six=False)
+            check_range(IPv4Network(cidr_block), map(IPv4Network, had))
+        association = super().associate_vpc_cidr_block(
+            vpc_id, cidr_block, amazon_provided_ipv6_cidr_block
+        )
         self._choose_ranges6(self.get_vpc(vpc_id))
+        self._tell_ranges(vpc_id)
         return association
+
+    def disassociate_vpc_cidr_block(self, association_id: str) -> Any:
+        """Take a range from a VPC."""
+        gone = super().disassociate_vpc_cidr_block(association_id)
+        self._tell_ranges(gone["vpc_id"])
+        return gone
+
+    def _tell_ranges(self, vpc_id: str) -> None:
+        vpc = self.get_vpc(vpc_id)
+        four, six = (cidrs_of(vpc, six=six) for six in (False, True))
+        self.listener.vpc((*map(IPv4Network, four), *map(IPv6Network, six)))
 
     def _choose_ranges6(self, vpc: Any) -> None:
         """Put documentation ranges where moto draws from the internet's."""

@@ -84,6 +84,7 @@ class Fabric:
         self.inside = netns.Inside(names.vpc)
         self._plugged: dict[str, EniFacts] = {}
         self._public: dict[IPv4Address, IPv4Address] = {}
+        self._ranges: set[Network] = set()
         self.inside.call(self._begin)
 
     def _begin(self) -> None:
@@ -104,10 +105,16 @@ class Fabric:
         # Host scope keeps it out of the kernel's choice of a source for ICMP errors.
         tools.ip([f"addr add {IMDS}/32 dev lo scope host", f"addr add {EC2}/32 dev lo"])
 
-    def add_vpc(self, cidrs: Iterable[Network]) -> None:
+    def set_vpc(self, cidrs: Iterable[Network]) -> None:
         """Take the VPC's ranges: what nobody holds in them leaves by no gateway."""
-        lines = [f"route replace unreachable {cidr} metric 4096" for cidr in cidrs]
+        wanted = set(cidrs)
+        changes = [("del", cidr) for cidr in self._ranges - wanted]
+        changes += [("add", cidr) for cidr in wanted - self._ranges]
+        lines = [
+            f"route {verb} unreachable {cidr} metric 4096" for verb, cidr in changes
+        ]
         self.inside.call(tools.ip, lines)
+        self._ranges = wanted
 
     def add_subnet(self, subnet: IPv4Network) -> None:
         """Be a subnet's gateway, which has its first address."""

@@ -113,6 +113,10 @@ class Listener(Protocol):
     answered.  What a method raises fails the API call (InternalError).
     """
 
+    def vpc(self, cidrs: tuple[Network, ...]) -> None:
+        """Follow the VPC's ranges, all that it has now."""
+        ...
+
     def instance(self, node: NodeFacts) -> None:
         """Take a new instance; its primary ENI is attached."""
         ...
@@ -147,6 +151,9 @@ class Listener(Protocol):
 
 class Nobody:
     """A listener that does nothing: EC2 and IMDS alone."""
+
+    def vpc(self, cidrs: tuple[Network, ...]) -> None:
+        """Do nothing."""
 
     def instance(self, node: NodeFacts) -> None:
         """Do nothing."""

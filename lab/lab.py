@@ -126,6 +126,8 @@ class Lab:
             "fault": self.fault,
             "clear": self.clear,
             "calls": self._cloud.calls,
+            "associate-cidr": self._cloud.associate_cidr,
+            "disassociate-cidr": self._cloud.disassociate_cidr,
         }
 
     def status(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ vpc-cni #1585, #1739).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network
 from typing import Any, Final
 
 from attrs import frozen
@@ -20,6 +21,10 @@ FULL: Final[Mapping[str, str]] = {
     "InvalidParameterValue": "There aren't sufficient free Ipv4 addresses or prefixes",
 }
 """The ways in which EC2 says that a subnet is full: code and words."""
+
+
+LARGEST, SMALLEST = 16, 28
+"""Lengths of a VPC's IPv4 ranges."""
 
 
 class Ec2Error(Exception):
@@ -40,6 +45,17 @@ def full(code: str) -> Ec2Error:
 def invalid(message: str) -> Ec2Error:
     """Return EC2's error for a value that cannot be (InvalidParameterValue)."""
     return Ec2Error("InvalidParameterValue", message)
+
+
+def check_range(new: IPv4Network, had: Iterable[IPv4Network]) -> None:
+    """Refuse a VPC's further range (VPC User Guide, "VPC CIDR blocks")."""
+    if not LARGEST <= new.prefixlen <= SMALLEST:
+        message = f"The CIDR '{new}' is invalid."
+        raise Ec2Error("InvalidVpc.Range", message)
+    for one in had:
+        if new.overlaps(one):
+            message = f"The CIDR '{new}' conflicts with {one}"
+            raise Ec2Error("CidrConflict", message)
 
 
 @frozen(kw_only=True)

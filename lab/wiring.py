@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from ipaddress import IPv4Address
 
 from eniplug.lab import netns
@@ -54,12 +54,16 @@ class Wiring:
 
     # -- what EC2 tells ----------------------------------------------------------------
 
+    def vpc(self, cidrs: tuple[Network, ...]) -> None:
+        """Route the VPC's ranges, and no others any more."""
+        self._fabric.set_vpc(cidrs)
+
     def instance(self, node: NodeFacts) -> None:
         """Let a node be born with its ENIs, as its image and DHCP make it."""
         self._born += 1
         namespace = self._names.node(self._born)
         netns.create(namespace)
-        self._learn(*node.vpc_cidrs, *node.vpc_cidrs6)
+        self.vpc((*node.vpc_cidrs, *node.vpc_cidrs6))
         directory = self._names.run / f"node{self._born}"
         self._nodes[node.instance_id] = born = Node(self._born, namespace, directory)
         for eni in node.enis:
@@ -104,15 +108,7 @@ class Wiring:
 
     # ----------------------------------------------------------------------------------
 
-    def _learn(self, *cidrs: Network) -> None:
-        self._fabric.add_vpc(self._new(cidrs))
-
     def _subnet(self, eni: EniFacts) -> None:
-        for _ in self._new((eni.cidr,)):
+        if eni.cidr not in self._known:
+            self._known.add(eni.cidr)
             self._fabric.add_subnet(eni.cidr)
-
-    def _new(self, cidrs: tuple[Network, ...]) -> Iterator[Network]:
-        for cidr in cidrs:
-            if cidr not in self._known:
-                self._known.add(cidr)
-                yield cidr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network
 from typing import TypeAlias
 
 from attrs import define
@@ -90,6 +91,9 @@ class PoolHost:
 
     def remember(self, managed: Sequence[EniFacts]) -> None:
         """Nothing: a simulated agent has one life."""
+
+    def vpc_is(self, cidrs: tuple[IPv4Network, ...]) -> None:
+        """Nothing: no packet is simulated."""
 
     def intend(self, token: str, what: str) -> None:
         """Nothing: no answer is lost."""

@@ -256,6 +256,12 @@ class MemoryCloud:
         self.all_enis[eni_id] = evolve(self.all_enis[eni_id], on_termination=True)
         self._end(lost)
 
+    def set_groups(self, eni_id: str, groups: Sequence[str]) -> None:
+        """Give an ENI other security groups."""
+        lost = self._begin("set_groups", eni_id, tuple(groups))
+        self.all_enis[eni_id] = evolve(self._eni(eni_id), groups=tuple(groups))
+        self._end(lost)
+
     def detach(self, attachment_id: str) -> None:
         """Begin to detach an ENI."""
         lost = self._begin("detach", attachment_id)

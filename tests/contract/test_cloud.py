@@ -43,6 +43,7 @@ class World:
     subnet: str
     cidr: IPv4Network
     groups: tuple[str, ...]
+    other_groups: tuple[str, ...]
 
     @property
     def primary(self) -> EniFacts:
@@ -82,6 +83,7 @@ def in_memory(cidr: str, more: str) -> World:
         subnet="subnet-1",
         cidr=network,
         groups=cloud.groups,
+        other_groups=("sg-2", "sg-3"),
     )
 
 
@@ -128,7 +130,10 @@ def world(
         cloud = Ec2("us-east-1")
         metadata = Imds({ENDPOINT_VARIABLE: imds_url})
         (subnet, network), *_ = vpc.subnets.items()
-        yield World(cloud, metadata, node.instance_id, subnet, network, (vpc.group,))
+        others = lab.create_group("web"), lab.create_group("db")
+        yield World(
+            cloud, metadata, node.instance_id, subnet, network, (vpc.group,), others
+        )
         metadata.close()
         cloud.close()
 
@@ -480,6 +485,22 @@ def test_tags_are_put_on_an_eni(world: World) -> None:
     (found,) = world.cloud.leaked(world.primary.vpc)
     assert found.tags["team"] == "storage"
     assert found.tags["cost"] == "1"
+
+
+def test_an_eni_is_given_other_security_groups(world: World) -> None:
+    eni = world.attached()
+    world.cloud.set_groups(eni.id, world.other_groups)
+
+    _, second = world.cloud.enis(world.instance)
+
+    assert set(second.groups) == set(world.other_groups)
+    assert set(world.metadata.security_groups(second.mac)) == set(world.other_groups)
+    assert set(world.metadata.security_groups(world.primary.mac)) == set(world.groups)
+
+
+def test_an_eni_that_is_not_there_is_given_no_groups(world: World) -> None:
+    with pytest.raises(CloudError, match="eni-0"):
+        world.cloud.set_groups("eni-0123456789abcdef0", world.groups)
 
 
 def test_an_eni_tells_whether_it_goes_with_its_instance(world: World) -> None:

@@ -12,6 +12,7 @@ import pickle
 import sys
 import time
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network
 from itertools import count
 from pathlib import Path
 from types import FrameType
@@ -165,6 +166,9 @@ class Host:
 
     def remember(self, managed: Sequence[EniFacts]) -> None:
         self.agent.store.keep_fact("enis", str(len(managed)))
+
+    def vpc_is(self, cidrs: tuple[IPv4Network, ...]) -> None:
+        del cidrs
 
     def release_eni(self, eni_id: str) -> bool:
         gone = self.agent.state.remove_eni(eni_id)

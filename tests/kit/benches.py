@@ -45,6 +45,8 @@ class Node:
     history: list[str] = field(factory=list)
     marks: dict[str, int] = field(factory=dict)
     remembered: tuple[EniFacts, ...] = ()
+    vpc: tuple[IPv4Network, ...] = ()
+    unsettled: list[EniplugError] = field(factory=list)
 
     def view(self) -> CapacityView:
         limits = self.cloud.instance_limits
@@ -92,6 +94,11 @@ class Node:
 
     def remember(self, managed: Sequence[EniFacts]) -> None:
         self.remembered = tuple(managed)
+
+    def vpc_is(self, cidrs: tuple[IPv4Network, ...]) -> None:
+        if self.unsettled:
+            raise self.unsettled.pop()
+        self.vpc = cidrs
 
     def release_eni(self, eni_id: str) -> bool:
         try:

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from eniplug.lab.cloud import Cloud, VpcFacts
 from eniplug.lab.errors import LabError
-from eniplug.lab.facts import EniFacts, NodeFacts
+from eniplug.lab.facts import EniFacts, Network, NodeFacts
 from eniplug.lab.faults import Faults
 
 
@@ -32,6 +32,9 @@ class Witness:
         if what == self.fails:
             msg = "the fabric is torn"
             raise LabError(msg)
+
+    def vpc(self, cidrs: tuple[Network, ...]) -> None:
+        self._hear("vpc", cidrs)
 
     def instance(self, node: NodeFacts) -> None:
         self._hear("instance", node)
@@ -106,10 +109,42 @@ def wait_until(true: Callable[[], bool]) -> None:
 # What the listener hears
 
 
+def test_a_range_that_the_vpc_gets_or_loses_is_told_of(
+    cloud: Cloud, vpc: VpcFacts, node: NodeFacts, witness: Witness
+) -> None:
+    assert cloud.associate_cidr("192.168.0.0/16") == (
+        *map(str, vpc.cidrs),
+        "192.168.0.0/16",
+    )
+    with_it = witness.last("vpc")
+    cloud.disassociate_cidr("192.168.0.0/16")
+
+    assert set(with_it) == {*vpc.cidrs, vpc.cidr6, IPv4Network("192.168.0.0/16")}
+    assert set(witness.last("vpc")) == {*vpc.cidrs, vpc.cidr6}
+    known = cloud.node_at(str(node.address))
+    assert known is not None
+    assert known.vpc_cidrs == vpc.cidrs
+
+
+@pytest.mark.parametrize("cidr", ["10.0.0.0/16", "300.0.0.0/16", "10.9.0.0/30"])
+def test_a_range_that_ec2_would_not_take_is_refused(
+    cloud: Cloud, vpc: VpcFacts, cidr: str
+) -> None:
+    with pytest.raises(LabError):
+        cloud.associate_cidr(cidr)
+
+
+def test_a_range_that_the_vpc_has_not_cannot_be_taken(
+    cloud: Cloud, vpc: VpcFacts
+) -> None:
+    with pytest.raises(LabError, match=r"has no range 192\.168"):
+        cloud.disassociate_cidr("192.168.0.0/16")
+
+
 def test_a_new_instance_is_told_of_with_its_eni(
     witness: Witness, node: NodeFacts
 ) -> None:
-    assert witness.told == [
+    assert witness.told[1:] == [
         ("instance", node),
         ("public_ip", {node.address: IPv4Address("198.51.100.11")}),
     ]
@@ -254,7 +289,7 @@ def test_a_failed_launch_leaves_nothing(
         cloud.launch()
 
     assert cloud.describe() == before
-    assert witness.names() == ["instance", "instance_gone"]
+    assert witness.names() == ["vpc", "instance", "instance_gone"]
 
 
 # Time

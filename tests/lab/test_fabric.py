@@ -65,7 +65,7 @@ def vpc() -> Iterator[Vpc]:
     fabric = Fabric(NAMES)
     nodes: list[netns.Inside] = []
     try:
-        fabric.add_vpc([ip_network("10.0.0.0/16")])
+        fabric.set_vpc([ip_network("10.0.0.0/16")])
         fabric.add_subnet(SUBNET)
         nodes = [start_node(1), start_node(2)]
         ports = [eni(1), eni(2, 0, "10.0.1.200/32", "10.0.1.208/28")]
@@ -187,7 +187,7 @@ def test_a_second_range_of_the_vpc_is_reachable(vpc: Vpc) -> None:
         cidr=subnet,
         addresses=(IPv4Address("100.64.2.9"),),
     )
-    vpc.fabric.add_vpc([ip_network("100.64.0.0/16")])
+    vpc.fabric.set_vpc([ip_network("10.0.0.0/16"), ip_network("100.64.0.0/16")])
     vpc.fabric.add_subnet(subnet)
 
     vpc.fabric.plug(second, NAMES.node(2))

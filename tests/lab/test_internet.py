@@ -47,7 +47,7 @@ def world() -> Iterator[World]:
         device=0,
     )
     try:
-        fabric.add_vpc([ip_network("10.0.0.0/16")])
+        fabric.set_vpc([ip_network("10.0.0.0/16")])
         fabric.add_subnet(subnet)
         fabric.plug(eni, NAMES.node(1))
         fabric.publish({PRIVATE: PUBLIC})
