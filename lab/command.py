@@ -15,7 +15,14 @@ from eniplug.lab.command_pod import pod
 from eniplug.lab.command_verify import verify
 from eniplug.lab.control import ask
 from eniplug.lab.names import Names
-from eniplug.lab.options import console, for_lab, print_json, with_json
+from eniplug.lab.options import (
+    console,
+    for_lab,
+    print_json,
+    settings_of,
+    with_json,
+    with_settings,
+)
 from eniplug.lab.plan import Plan
 
 _EXAMPLE = """\b
@@ -66,13 +73,7 @@ def command() -> None:
     metavar="FILE",
     help="The agents' conflist; else the one that is shipped.",
 )
-@click.option(
-    "--env",
-    "environment",
-    multiple=True,
-    metavar="K=V",
-    help="A setting of the agents, such as WARM_IP_TARGET=5; may be repeated.",
-)
+@with_settings
 @click.option(
     "--fault",
     type=click.File(),
@@ -101,7 +102,7 @@ def up(
         subnets=subnets,
         ipv6=ipv6,
         conflist=conflist and conflist.read(),
-        environment=dict(_setting(text) for text in environment),
+        environment=settings_of(environment),
         faults=_object(fault) if fault else {},
     )
     began = time.monotonic()
@@ -119,14 +120,6 @@ def up(
         return
     show.status(console(), found)
     console().print(f"lab {names.lab} is up in {time.monotonic() - began:.1f} s")
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        msg = f"--env {text}: not of the form NAME=VALUE"
-        raise click.UsageError(msg)
-    return name, value
 
 
 def _object(file: Any) -> dict[str, Any]:

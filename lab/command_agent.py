@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import click
 
 from eniplug.lab.control import ask
 from eniplug.lab.errors import LabError
 from eniplug.lab.names import Names
-from eniplug.lab.options import console, for_lab, print_json, with_json
+from eniplug.lab.options import (
+    console,
+    for_lab,
+    print_json,
+    settings_of,
+    with_json,
+    with_settings,
+)
 
 
 @click.group()
@@ -24,14 +32,34 @@ def _agent(do: str, help_: str) -> None:
     @with_json
     @for_lab
     def act(names: Names, node: int, as_json: bool) -> None:
-        found = ask(names, "agent", number=node, do=do)
-        if as_json:
-            print_json(found)
-        else:
-            console().print(f"node {node}: the agent is {found['condition']}")
+        _tell(node, ask(names, "agent", number=node, do=do), as_json)
 
 
-_agent("start", "Start node N's agent and wait until it is ready.")
+def _tell(node: int, found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        console().print(f"node {node}: the agent is {found['condition']}")
+
+
+@agent.command()
+@click.argument("node", type=int, metavar="N")
+@with_settings
+@with_json
+@for_lab
+def start(names: Names, node: int, environment: tuple[str, ...], as_json: bool) -> None:
+    """Start node N's agent and wait until it is ready.
+
+    What --env sets holds for its later starts, too.
+    """
+    settings = settings_of(environment)
+    _tell(
+        node,
+        ask(names, "agent", number=node, do="start", environment=settings),
+        as_json,
+    )
+
+
 _agent("stop", "Stop node N's agent as a service manager does (SIGTERM).")
 _agent("kill", "Kill node N's agent as a crash does (SIGKILL).")
 

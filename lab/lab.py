@@ -169,10 +169,16 @@ class Lab:
             namespace = self._pods.get(target).namespace
         return {"namespace": namespace, "view": view}
 
-    def agent(self, number: int, do: str) -> dict[str, Any]:
-        """Start a node's agent and wait until it is ready, or stop or kill it."""
+    def agent(
+        self, number: int, do: str, environment: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Start a node's agent and wait until it is ready, or stop or kill it.
+
+        ``environment`` is set for this start and those that follow.
+        """
         node = self._wiring.node(number)
         if do == "start":
+            node.set(environment or {})
             node.start()
             node.wait()
         else:

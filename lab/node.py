@@ -91,6 +91,10 @@ class Node:
         self._command = command
         self._environment = _environment(environment)
 
+    def set(self, environment: Mapping[str, str]) -> None:
+        """Change settings of the agent, from its next start on."""
+        self._environment |= environment
+
     @property
     def agent(self) -> int | None:
         """The agent's process id, or None while it does not run."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
@@ -59,6 +59,27 @@ def for_lab(function: Callable[Concatenate[Names, P], R]) -> Callable[P, R]:
 
 
 with_json = click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
+
+
+with_settings = click.option(
+    "--env",
+    "environment",
+    multiple=True,
+    metavar="K=V",
+    help="A setting of the agents, such as WARM_IP_TARGET=5; may be repeated.",
+)
+
+
+def settings_of(environment: Iterable[str]) -> dict[str, str]:
+    """Read what --env says; raises click's UsageError."""
+    settings: dict[str, str] = {}
+    for text in environment:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            msg = f"--env {text}: not of the form NAME=VALUE"
+            raise click.UsageError(msg)
+        settings[name] = value
+    return settings
 
 
 def print_json(value: Any) -> None:

@@ -30,6 +30,7 @@ from eniplug.hooks.objects import BOOT
 from eniplug.hooks.values import POD_GROUP
 from eniplug.plugins._enis import LAST_POD_GROUP, elements, set_up
 from eniplug.plugins._gateway import through_gateway
+from eniplug.plugins.flat_routes import families
 
 
 @frozen(eq=False, kw_only=True)
@@ -43,12 +44,14 @@ class PolicyRoutes:
         yield from set_up(node, routes=BOOT, rules=0)
         settings = node.settings
         if settings.node_port_support or not settings.external_snat:
-            yield Rule(
-                priority=1024,
-                mark=settings.connmark,
-                mask=settings.connmark,
-                table=MAIN_TABLE,
-            )
+            for family in families(node):
+                yield Rule(
+                    priority=1024,
+                    family=family,
+                    mark=settings.connmark,
+                    mask=settings.connmark,
+                    table=MAIN_TABLE,
+                )
             yield NftTable(family="inet", name="eniplug-policy", text=marks(node))
 
     @hookimpl
