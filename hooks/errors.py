@@ -320,7 +320,10 @@ class ForeignObjectError(KernelError):
     """Somebody else's object has the same key and another value."""
 
     reason = "foreign-object"
-    remedy = "remove that object, or stop the tool that makes it"
+    remedy = (
+        "remove that object, or stop the tool that makes it;"
+        " what the AWS VPC CNI left, `eniplug migrate` removes"
+    )
 
 
 class CheckError(EniplugError):

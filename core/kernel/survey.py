@@ -17,6 +17,7 @@ from eniplug.core.kernel.survey_nft import listed_elements
 from eniplug.hooks import HOST, MAIN_TABLE, Family, Network, NftElement, Route, Rule
 
 _FAMILIES: Mapping[int, Family] = {socket.AF_INET: 4, socket.AF_INET6: 6}
+_IPV4 = socket.AF_INET
 _TO_TABLE = 1
 """FR_ACT_TO_TBL (linux/fib_rules.h), the value of RTN_UNICAST as well."""
 
@@ -57,7 +58,13 @@ def _network(message: Any, name: str, length: int) -> Network | None:
 
 
 def _route(message: Any, names: Mapping[int, str]) -> Route | None:
-    destination = _network(message, "RTA_DST", message["dst_len"])
+    # The kernel leaves the destination of a default route out.
+    everywhere = ip_network("0.0.0.0/0" if message["family"] == _IPV4 else "::/0")
+    destination = (
+        _network(message, "RTA_DST", message["dst_len"])
+        if message["dst_len"]
+        else everywhere
+    )
     link = names.get(message.get_attr("RTA_OIF"))
     if message["type"] != _TO_TABLE or destination is None or link is None:
         return None
