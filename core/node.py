@@ -27,6 +27,7 @@ from eniplug.hooks import (
     Object,
     Sysctl,
 )
+from eniplug.hooks.errors import ForeignObjectError
 
 
 class NodeScope:
@@ -127,7 +128,18 @@ class NodeScope:
             self._state.with_store(
                 lambda store: store.keep_node_objects(tuple(both), earlier)
             )
-            self._kernel.settle(had, wanted, earlier, elements=self.elements())
+            try:
+                self._kernel.settle(had, wanted, earlier, elements=self.elements())
+            except ForeignObjectError:
+                # What stands in the way is not ours, at the next try neither.
+                lacking = {d.object for d in self._kernel.check(wanted, None)}
+                there = [*had, *(one for one in wanted if one not in lacking)]
+                self._state.with_store(
+                    lambda store: store.keep_node_objects(
+                        tuple(dict.fromkeys(there)), earlier
+                    )
+                )
+                raise
             self._state.with_store(
                 lambda store: store.keep_node_objects(wanted, earlier)
             )

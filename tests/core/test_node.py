@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pluggy
@@ -15,6 +16,7 @@ from eniplug.core.parts import Life, Part
 from eniplug.core.pool import AddressPool
 from eniplug.core.state import State
 from eniplug.hooks import (
+    HOST,
     PROJECT,
     PROTOCOL,
     Lease,
@@ -23,12 +25,13 @@ from eniplug.hooks import (
     NftTable,
     Node,
     Object,
+    Route,
     Rule,
     Sysctl,
     hookimpl,
     specs,
 )
-from eniplug.hooks.errors import ConflictError, KernelError
+from eniplug.hooks.errors import ConflictError, ForeignObjectError, KernelError
 from eniplug.testing.builders import ADDRESSES, NODE, PRIMARY, SECOND, a_pod
 from kit.netns import inside, namespace, run
 from kit.parts import a_part
@@ -67,6 +70,26 @@ class Ports:
     def node_objects(self) -> Iterator[Object]:
         text = f"set any {{ type inet_service; }}\n{self.more}"
         yield NftTable(family="inet", name="ports", text=text)
+
+
+@frozen(eq=False)
+class Ranges:
+    """A rule for each range of the VPC; documentation ranges are refused."""
+
+    @hookimpl
+    def node_objects(self, node: Node) -> Iterator[Object]:
+        for cidr in node.vpc_cidrs:
+            yield Rule(priority=700, table=254, dst=cidr)
+            if cidr == ip_network("192.0.2.0/24"):
+                yield LinkState(link="nowhere", setting="mtu", value=1400)
+
+
+@frozen(eq=False)
+class OneRoute:
+    @hookimpl
+    def node_objects(self) -> Iterator[Object]:
+        net = ip_network("192.0.2.0/24")
+        yield Route(destination=net, link="ens5", table=7, protocol=PROTOCOL, side=HOST)
 
 
 @frozen(eq=False)
@@ -252,3 +275,34 @@ def test_what_bears_our_protocol_is_ours_also_when_the_store_is_new(
     world.scope().settle()
 
     assert rules() == []
+
+
+def test_other_cidrs_of_the_vpc_are_settled_and_a_refusal_changes_nothing(
+    world: World,
+) -> None:
+    scope = world.scope(chain(ranges=Ranges()))
+    scope.settle()
+
+    scope.vpc_is((ip_network("100.64.0.0/16"),))
+    with pytest.raises(KernelError):
+        scope.vpc_is((ip_network("192.0.2.0/24"),))
+
+    assert rules() == ["700:\tfrom all to 100.64.0.0/16 lookup main"]
+    assert scope.node.vpc_cidrs == (ip_network("100.64.0.0/16"),)
+
+
+def test_what_was_refused_as_foreign_is_foreign_at_the_next_start_as_well(
+    world: World,
+) -> None:
+    run("ip", "link", "set", "ens5", "up")
+    run("ip", "route", "add", "192.0.2.0/24", "dev", "ens5", "table", "7")
+    before = run("ip", "route", "show", "table", "7")
+
+    for _ in range(2):
+        with pytest.raises(ForeignObjectError):
+            world.scope(chain(rules=Rules(), route=OneRoute())).settle()
+
+    assert run("ip", "route", "show", "table", "7") == before
+    world.scope().settle()
+    assert rules() == []
+    assert run("ip", "route", "show", "table", "7") == before
