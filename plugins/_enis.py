@@ -110,3 +110,9 @@ def elements(cidrs: Iterable[Network]) -> str:
     """Write a set's elements for nftables; nothing when there are none."""
     found = ", ".join(str(cidr) for cidr in cidrs)
     return f"elements = {{ {found} }}" if found else ""
+
+
+def families(node: Node) -> tuple[Family, ...]:
+    """The families in which the node has an address."""
+    both: tuple[Family, ...] = (4, 6)
+    return tuple(f for f in both if node.primary.address(f))

@@ -21,7 +21,6 @@ from eniplug.hooks import (
     PROTOCOL,
     Allocation,
     Eni,
-    Family,
     LinkState,
     Neighbor,
     NftTable,
@@ -33,7 +32,7 @@ from eniplug.hooks import (
 )
 from eniplug.hooks.errors import ConfigError
 from eniplug.hooks.values import POD_GROUP
-from eniplug.plugins._enis import PODS, elements, set_up
+from eniplug.plugins._enis import PODS, elements, families, set_up
 from eniplug.plugins._gateway import through_gateway
 
 MASK: Final = 0x7F
@@ -101,12 +100,6 @@ class FlatRoutes:
                 yield Neighbor(
                     link=nic.host_ifname, address=address.ip, mac=nic.mac, side=HOST
                 )
-
-
-def families(node: Node) -> tuple[Family, ...]:
-    """The families in which the node has an address."""
-    both: tuple[Family, ...] = (4, 6)
-    return tuple(f for f in both if node.primary.address(f))
 
 
 def marks(node: Node) -> str:

@@ -28,9 +28,8 @@ from eniplug.hooks import (
 )
 from eniplug.hooks.objects import BOOT
 from eniplug.hooks.values import POD_GROUP
-from eniplug.plugins._enis import LAST_POD_GROUP, elements, set_up
+from eniplug.plugins._enis import LAST_POD_GROUP, elements, families, set_up
 from eniplug.plugins._gateway import through_gateway
-from eniplug.plugins.flat_routes import families
 
 
 @frozen(eq=False, kw_only=True)

@@ -19,7 +19,7 @@ import pytest
 from eniplug import hooks
 from eniplug.cni import executable
 from eniplug.cni.conflist import parse_conflist
-from eniplug.core import agent, ec2_boto
+from eniplug.core import agent, ec2_boto, migrate
 from eniplug.core.chain import Chain
 from eniplug.core.chains import Chains, own_chains
 from eniplug.core.entries import own_entries
@@ -252,13 +252,29 @@ def test_no_setting_is_listed_that_is_gone() -> None:
     assert {n.strip("`") for n in listed if n.startswith("`")} == {*SETTINGS, *others}
 
 
-@pytest.mark.parametrize("option", [p.opts[0] for p in agent.command.params])
-def test_an_option_of_the_agent_is_listed(option: str) -> None:
-    described = section(text_of("docs/operate.md"), "The agent")
+COMMANDS: Final = (
+    ("agent", "The agent", agent.command),
+    ("migrate", "Coming from the AWS VPC CNI", migrate.command),
+)
+"""Commands of the node, and the sections that have their options."""
+
+
+@pytest.mark.parametrize(
+    ("name", "heading", "option"),
+    [
+        (name, heading, parameter.opts[0])
+        for name, heading, command in COMMANDS
+        for parameter in command.params
+    ],
+)
+def test_an_option_of_a_nodes_command_is_listed(
+    name: str, heading: str, option: str
+) -> None:
+    described = section(text_of("docs/operate.md"), heading)
     [usage] = [
         block
         for block in blocks(text_of("docs/operate.md"), "")
-        if block.startswith("eniplug agent [")
+        if block.startswith(f"eniplug {name} [")
     ]
 
     assert f"`{option}`" in rows(described)

@@ -14,7 +14,8 @@ def test_help_lists_every_command_with_a_summary() -> None:
     done = CliRunner().invoke(group, ["--help"])
 
     assert done.exit_code == 0
-    for name in ("agent", "cni", "lab", "plugins", "simulate", "status", "why"):
+    names = ("agent", "cni", "lab", "migrate", "plugins", "simulate", "status", "why")
+    for name in names:
         assert f"  {name}" in done.output
     assert "see `eniplug" not in done.output
 
