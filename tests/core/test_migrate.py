@@ -20,35 +20,10 @@ from eniplug.hooks.errors import ConfigError, ForeignObjectError
 from eniplug.plugins.flat_routes import FlatRoutes
 from eniplug.plugins.policy_routes import PolicyRoutes
 from eniplug.testing.builders import NODE
+from kit.aws_rules import snat
 from kit.nodes import World, a_world
 
-SNAT = """\
-*mangle
--A PREROUTING -i ens5 -m comment --comment "AWS, primary ENI" -m addrtype \
---dst-type LOCAL --limit-iface-in -j CONNMARK --set-xmark 0x80/0x80
--A PREROUTING -i eni+ -m comment --comment "AWS, primary ENI" \
--j CONNMARK --restore-mark --nfmask 0x80 --ctmask 0x80
-COMMIT
-*nat
-:AWS-SNAT-CHAIN-0 - [0:0]
-:AWS-SNAT-CHAIN-1 - [0:0]
-:AWS-CONNMARK-CHAIN-0 - [0:0]
--A POSTROUTING -m comment --comment "AWS SNAT CHAIN" -j AWS-SNAT-CHAIN-0
--A AWS-SNAT-CHAIN-0 -d 10.0.0.0/16 -m comment --comment "AWS SNAT CHAIN" -j RETURN
--A AWS-SNAT-CHAIN-0 -m comment --comment "AWS SNAT CHAIN" -j AWS-SNAT-CHAIN-1
--A AWS-SNAT-CHAIN-1 ! -o vlan+ -m comment --comment "AWS, SNAT" -m addrtype \
-! --dst-type LOCAL -j SNAT --to-source 10.0.0.4 --random-fully
--A PREROUTING -i eni+ -m comment --comment "AWS, outbound connections" \
--j AWS-CONNMARK-CHAIN-0
--A PREROUTING -m comment --comment "AWS, CONNMARK" \
--j CONNMARK --restore-mark --nfmask 0x80 --ctmask 0x80
--A AWS-CONNMARK-CHAIN-0 -d 10.0.0.0/16 -m comment --comment "AWS CONNMARK CHAIN" \
--j RETURN
--A AWS-CONNMARK-CHAIN-0 -m comment --comment "AWS, CONNMARK" \
--j CONNMARK --set-xmark 0x80/0x80
-COMMIT
-"""
-"""The AWS VPC CNI's rules of IPv4 (pkg/networkutils); a chain of an old version too."""
+SNAT = snat("10.0.0.4")
 
 BLOCK = """\
 *filter
@@ -70,13 +45,6 @@ COMMIT
 """
 
 NFT = """
-table ip aws-cni {
-  chain snat-mark { counter ct mark set ct mark | 0x80; }
-  chain nat-prerouting {
-    type nat hook prerouting priority -90; policy accept;
-    iifname "eni*" counter jump snat-mark
-  }
-}
 table ip aws-cni-of-others { chain c { }; }
 table ip6 aws-cni { chain c { }; }
 """
@@ -186,7 +154,6 @@ def test_rules_are_told_by_chain_and_comment_and_others_let_be() -> None:
 def test_what_aws_left_goes_and_all_else_stays(world: World, tmp_path: Path) -> None:
     fill((OTHERS,), OTHER_RULES)
     subprocess.run(["nft", "-f", "-"], input=NFT, text=True, check=True)
-    subprocess.run(["nft", "delete", "table", "ip", "aws-cni"], check=True)
     load("ip6tables-nft", BLOCK)
     subprocess.run(["ip6tables-nft", "-F", "FORWARD"], check=True)
     without = look()

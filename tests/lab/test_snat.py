@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import pytest
 from attrs import define, frozen
@@ -17,6 +19,7 @@ from eniplug.lab import probes, tools
 from eniplug.lab.control import ask
 from eniplug.lab.internet import ADDRESS, ADDRESS6
 from eniplug.lab.netns import Inside
+from kit.aws_rules import MARKS, snat
 from kit.labs import LabHand, a_lab, conflist, entry
 from kit.names import MINE
 from kit.ways import Stream, stream, way_out
@@ -27,6 +30,7 @@ INTERNET = str(ADDRESS)
 OUTSIDE, INSIDE = "172.20.0.10", "172.20.0.11"
 """Cluster IPs: of the internet's host, and of a pod of the primary ENI."""
 
+MIGRATE = (sys.executable, "-m", "eniplug.core.cli", "migrate")
 PORT = 8000
 
 
@@ -134,18 +138,15 @@ class Mirror:
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
-    with a_place("flat-routes") as place:
+    prefixes = {"name": "prefix-delegation", "family": "dual-stack"}
+    # A prefix has 16 addresses: the 17th pod is the second ENI's.
+    with a_place(prefixes, "flat-routes", pods=17) as place:
         yield place
 
 
 @contextmanager
-def a_place(routes: str) -> Generator[Place]:
-    plugins = (
-        {"name": "prefix-delegation", "family": "dual-stack"},
-        "pod-veth",
-        routes,
-        "snat",
-    )
+def a_place(addresses: Any, routes: str, *, pods: int) -> Generator[Place]:
+    plugins = (addresses, "pod-veth", routes, "snat")
     with (
         a_lab(
             f"{MINE}-snat",
@@ -156,11 +157,10 @@ def a_place(routes: str) -> Generator[Place]:
         ) as lab,
         ExitStack() as undo,
     ):
-        # A prefix has 16 addresses: the last pod is the second ENI's.
-        lab.add(*(f"p{number}" for number in range(16)))
+        lab.add(*(f"p{number}" for number in range(pods - 1)))
         lab.add("last")
         status = lab.status()
-        (node,), pods = status["nodes"], {pod["name"]: pod for pod in status["pods"]}
+        (node,), found = status["nodes"], {pod["name"]: pod for pod in status["pods"]}
 
         def enter(namespace: str) -> Inside:
             inside = Inside(namespace)
@@ -168,8 +168,8 @@ def a_place(routes: str) -> Generator[Place]:
             return inside
 
         def pod(name: str) -> Pod:
-            four, six = pods[name]["addresses"]
-            space = pods[name]["namespace"]
+            four, six = (*found[name]["addresses"], "")[:2]
+            space = found[name]["namespace"]
             return Pod(name, four, six, space, enter(space))
 
         internet = enter(lab.names.internet)
@@ -293,12 +293,12 @@ def test_services_work_with_rules_made_after_ours(place: Place, kind: str) -> No
 
 
 def test_the_same_holds_with_the_routes_of_the_aws_vpc_cni() -> None:
-    with a_place("policy-routes") as place:
+    with a_place("secondary-ip", "policy-routes", pods=2) as place:
         test_pods_of_each_eni_leave_the_vpc_as_the_node(place)
-        with foreign_rules(place, "nft"):
-            services_answer(place)
-        test_a_node_port_of_the_other_enis_pod_answers_in_ipv6(place)
-        test_with_external_snat_pods_leave_as_themselves_and_node_ports_answer(place)
+        test_inside_the_vpc_each_leaves_by_its_own_eni_as_itself(place)
+        for kind in ("nft", "legacy"):
+            with foreign_rules(place, kind):
+                services_answer(place)
 
 
 def test_services_work_with_rules_made_before_ours(place: Place) -> None:
@@ -309,6 +309,32 @@ def test_services_work_with_rules_made_before_ours(place: Place) -> None:
         place.lab.run("agent", "start", "1", "--env", "WARM_PREFIX_TARGET=1")
 
         services_answer(place)
+
+
+def test_the_rules_of_the_aws_vpc_cni_change_nothing_and_migrate_removes_them(
+    place: Place,
+) -> None:
+    with foreign_rules(place, "nft"), foreign_rules(place, "legacy"):
+        for kind in ("nft", "legacy"):
+            words = [f"iptables-{kind}-restore", "--noflush"]
+            place.node.call(command, words, snat(place.own))
+        place.node.call(tools.nft, MARKS)
+
+        services_answer(place)
+        within = place.way(place.two, "10.0.200.10")
+        with place.streams():
+            place.lab.run("exec", "node1", "--", *MIGRATE, "--yes")
+            services_answer(place)
+
+        left = [
+            place.node.call(command, [f"iptables-{kind}-save"])
+            for kind in ("nft", "legacy")
+        ]
+    assert within == ("ens6", place.two.four)
+    assert [("AWS" in rules, "KUBE-SERVICES" in rules) for rules in left] == [
+        (False, True),
+        (False, True),
+    ]
 
 
 def test_a_node_port_of_the_other_enis_pod_answers_in_ipv6(place: Place) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 import pytest
@@ -80,6 +80,18 @@ def test_node_has_the_rules_of_the_aws_vpc_cni() -> None:
     assert rules == [
         Rule(priority=32765, table=2, src=ip_network("10.0.0.5")),
         Rule(priority=1024, table=MAIN_TABLE, mark=0x80, mask=0x80),
+    ]
+
+
+def test_replies_to_node_ports_find_their_way_back_in_each_family_of_the_node() -> None:
+    both = (*PRIMARY.addresses, ip_interface("2001:db8::4/128"))
+    dual = evolve(NODE, enis=(evolve(PRIMARY, addresses=both),))
+
+    rules = [one for one in declared(dual) if isinstance(one, Rule)]
+
+    assert [(rule.priority, rule.family, rule.mark) for rule in rules] == [
+        (1024, 4, 0x80),
+        (1024, 6, 0x80),
     ]
 
 
