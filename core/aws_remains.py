@@ -37,8 +37,9 @@ COMMENTS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
 }
 """The comments of its rules, by the table and chain that they stand in."""
 
-TO_POD, MARKED, SERVICE, FROM_POD, FROM_ENI = 512, 1024, 1535, 1536, 32765
-"""The priorities of its rules."""
+TO_POD: Final = 512
+FROM_ENI: Final = 32765
+"""Priorities of its rules; the others are 1024, 1535 and 1536."""
 
 UNSAID: Final = frozenset({0, BOOT})
 """Its rules and routes carry no routing protocol number of its own."""
