@@ -98,7 +98,7 @@ def look() -> dict[str, str]:
         for name in ("iptables-nft", "iptables-legacy", "ip6tables-nft")
     }
     looks["rules"] = ["ip", "rule"]
-    looks["routes"] = ["ip", "route", "show", "table", "all"]
+    looks["routes"] = ["ip", "-4", "route", "show", "table", "all"]
     looks["nft"] = ["nft", "-s", "list", "tables"]
     return {
         name: "\n".join(
