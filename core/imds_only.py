@@ -89,6 +89,10 @@ class ImdsOnly:
         """Raise DeniedError."""
         _deny("ModifyNetworkInterfaceAttribute", eni_id, attachment_id)
 
+    def set_groups(self, eni_id: str, groups: Sequence[str]) -> None:
+        """Raise DeniedError."""
+        _deny("ModifyNetworkInterfaceAttribute", eni_id, groups)
+
     def detach(self, attachment_id: str) -> None:
         """Raise DeniedError."""
         _deny("DetachNetworkInterface", attachment_id)

@@ -231,7 +231,7 @@ def test_ipv6_is_never_translated(place: Place) -> None:
 def kube_proxy(place: Place) -> str:
     """Write nat rules as kube-proxy's: two cluster IPs, and a node port of each pod."""
     ends = (
-        (f"-d {OUTSIDE}/32 -p tcp --dport {PORT}", f"{INTERNET}:80"),
+        (f"-d {OUTSIDE}/32 -p tcp --dport 80", f"{INTERNET}:80"),
         (f"-d {INSIDE}/32 -p tcp --dport {PORT}", f"{place.one.four}:{PORT}"),
     )
     ports = ((30001, place.one), (30002, place.two))
@@ -282,7 +282,7 @@ def command(words: Sequence[str], text: str = "") -> str:
 def services_answer(place: Place) -> None:
     """Try the cluster IPs from pods of both ENIs, and node ports from outside."""
     for pod in (place.one, place.two):
-        fetched = pod.inside.call(probes.fetch, f"{OUTSIDE}:{PORT}")
+        fetched = pod.inside.call(probes.fetch, OUTSIDE)
         assert fetched == place.public, pod.name
     assert place.two.asks(INSIDE) == place.two.four
     assert place.inbound(30001) == INTERNET
