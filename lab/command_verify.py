@@ -26,7 +26,8 @@ def verify(names: Names, all_modes: bool, as_json: bool) -> None:
     """Try the traffic matrix with pods of its own; fail unless all of it holds.
 
     Pods and nodes among each other, the internet both ways, forged sources, packets
-    of 9001 bytes, and what arrives on one ENI for a pod of another.
+    of 9001 bytes, what arrives on one ENI for a pod of another, ports of the node, and
+    limits of bandwidth.
     """
     if all_modes:
         holds = _every(Names(f"{names.lab}-every"), as_json)

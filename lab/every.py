@@ -13,6 +13,8 @@ from eniplug.lab.names import Names
 from eniplug.lab.plan import Plan
 from eniplug.lab.verify import Finding, Matrix
 
+_ALWAYS: Final = ("host-ports", "bandwidth")
+
 LAYOUTS: Final = ("flat-routes", "policy-routes")
 
 
@@ -30,8 +32,11 @@ class Mode:
 
     def conflist(self, layout: str) -> str:
         """Write the conflist."""
-        plugins = [self.addresses, "pod-veth", layout, *self.egress]
-        entry = {"type": "eniplug", "plugins": plugins}
+        entry = {
+            "type": "eniplug",
+            "plugins": [self.addresses, "pod-veth", layout, *self.egress, *_ALWAYS],
+            "capabilities": {"bandwidth": True, "portMappings": True},
+        }
         return json.dumps({"cniVersion": "1.0.0", "name": "vpc", "plugins": [entry]})
 
 

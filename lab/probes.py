@@ -111,10 +111,10 @@ def unmapped(address: str) -> str:
 class Mirror:
     """A TCP server that tells its callers the address it sees them with."""
 
-    def __init__(self) -> None:
-        """Listen in the calling thread's namespace, until `close`."""
+    def __init__(self, port: int = 0) -> None:
+        """Listen in the calling thread's namespace, until `close`; 0: any port."""
         self._socket = socket.create_server(
-            ("", 0),
+            ("", port),
             family=socket.AF_INET6 if six() else socket.AF_INET,
             dualstack_ipv6=six(),
         )

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 from attrs import frozen
 
-from eniplug.lab import probes, tools
+from eniplug.cni.conflist import load_conflist
+from eniplug.lab import meter, probes, tools
 from eniplug.lab.control import ask
 from eniplug.lab.errors import LabError
 from eniplug.lab.fabric import MTU
 from eniplug.lab.internet import ADDRESS, ADDRESS6
 from eniplug.lab.names import Names
 from eniplug.lab.netns import Inside
+from eniplug.lab.node import CONFLIST
 
 UNHELD: Final = {4: "203.0.113.99", 6: "2001:db8:ffff::99"}
 """Sources that no ENI holds."""
@@ -26,6 +31,27 @@ OUTSIDE: Final = {4: str(ADDRESS), 6: ADDRESS6}
 NODE_PORT: Final = 30080
 MOST_PODS: Final = 60
 """Pods that are added, at most, to come to one of a secondary ENI."""
+
+HOST_PORT: Final = 30081
+CONTAINER_PORT: Final = 8081
+_MAPPING: Final = {
+    "HostPort": HOST_PORT,
+    "ContainerPort": CONTAINER_PORT,
+    "Protocol": "TCP",
+    "HostIP": "",
+}
+
+INTO: Final = 20_000_000
+OUT_OF: Final = 10_000_000
+"""Bits per second that the limited pod may receive and send."""
+
+WITHIN: Final = 0.05
+"""How far from what was asked a rate may be."""
+
+_SPEND: Final = 0.4
+_MEASURE: Final = 0.8
+_TRIES: Final = 4
+"""A rate: seconds until the burst is spent, seconds that are counted, and tries."""
 
 _BATCH: Final = 20
 _INNER: Final = (ip_network("169.254.0.0/16"), ip_network("fd00::/8"))
@@ -69,6 +95,7 @@ class Matrix:
             first, *others = (node["number"] for node in nodes)
             self._near = self._pods(["verify-a", "verify-b"], first, undo)
             self._far = self._pods(["verify-c"], others[0], undo) if others else []
+            self._port, self._slow = self._special(first, undo)
             self._beyond = self._on_another_eni(first, undo)
             self._undo = undo.pop_all()
         return self
@@ -84,8 +111,10 @@ class Matrix:
         for answer in ask(self._names, "pod-rm", pods=mine):
             _raise(answer)
 
-    def _pods(self, names: Sequence[str], node: int, undo: ExitStack) -> list[Place]:
-        for answer in ask(self._names, "pod-add", pods=names, node=node):
+    def _pods(
+        self, names: Sequence[str], node: int, undo: ExitStack, **more: Any
+    ) -> list[Place]:
+        for answer in ask(self._names, "pod-add", pods=names, node=node, **more):
             _raise(answer)
         found = ask(self._names, "status")["pods"]
         return [_pod(pod, undo) for pod in found if pod["name"] in names]
@@ -112,6 +141,39 @@ class Matrix:
                 break  # the node is full
         return None
 
+    def _special(self, node: int, undo: ExitStack) -> tuple[Place | None, Place | None]:
+        """Add a pod with a port of the node, and one with limits, if the conflist can.
+
+        None where no entry of it asks for what the runtime would tell.
+        """
+        can = self._capabilities(node)
+        ask_for: dict[str, dict[str, Any]] = {
+            "portMappings": {"ports": [_MAPPING]},
+            "bandwidth": {"bandwidth": (INTO, OUT_OF)},
+        }
+        made: list[Place | None] = []
+        for capability, more in ask_for.items():
+            if capability not in can:
+                made.append(None)
+                continue
+            name = f"verify-{capability.lower()}"
+            made += self._pods([name], node, undo, **more)
+        port, slow = made
+        return port, slow
+
+    def _capabilities(self, node: int) -> frozenset[str]:
+        """What the node's conflist has the runtime tell its plugins."""
+        where = ask(self._names, "where", target=f"node{node}")
+        view = os.open(where["view"], os.O_RDONLY | os.O_CLOEXEC)
+        inside = Inside(where["namespace"], view)
+        try:
+            entries = inside.call(load_conflist, CONFLIST).plugins
+        finally:
+            inside.close()
+            os.close(view)
+        told = (entry.get("capabilities", {}) for entry in entries)
+        return frozenset(name for one in told for name in one if one[name])
+
     # -- trying ------------------------------------------------------------------------
 
     def findings(self) -> Iterator[Finding]:
@@ -123,7 +185,9 @@ class Matrix:
         for family in (4, 6):
             yield from self._outward(family)
         yield from self._inward()
+        yield from self._host_port()
         yield from self._node_port()
+        yield from self._rates()
 
     def _within(self, family: int) -> Iterator[Finding]:
         one, two = self._near
@@ -184,6 +248,33 @@ class Matrix:
         finally:
             outside.close()
 
+    def _host_port(self) -> Iterator[Finding]:
+        """A port of the node leads to its pod, which sees who called."""
+        if self._port is None:
+            return
+        outside, pod, node = Inside(self._names.internet), self._port, self._nodes[0]
+        ways = {4: self._public[0], 6: node.addresses.get(6)}
+        try:
+            for family in pod.addresses:
+                seen = outside.call(probes.ask, str(ways[family]), HOST_PORT)
+                note = f"internet → {node.name} → {pod.name}, seen as {seen}"
+                yield Finding("internet → host port", seen == OUTSIDE[family], note)
+        finally:
+            outside.close()
+
+    def _rates(self) -> Iterator[Finding]:
+        """What a limited pod receives and sends, both at the same time."""
+        if self._slow is None:
+            return
+        slow, other = self._slow, self._near[0]
+        for _ in range(_TRIES):  # the machine may be too busy to send as fast
+            found = _measured(slow, other)
+            if all(abs(rate / asked - 1) <= WITHIN for asked, rate in found.values()):
+                break
+        for cell, (asked, rate) in found.items():
+            note = f"{rate / 1e6:.2f} Mbit/s where {asked / 1e6:.0f} were asked"
+            yield Finding(cell, abs(rate / asked - 1) <= WITHIN, note)
+
     def _node_port(self) -> Iterator[Finding]:
         """What arrives on the primary ENI for a pod of another goes back that way."""
         if self._beyond is None:
@@ -231,15 +322,20 @@ def _holds(eni: dict[str, Any], address: str) -> bool:
 
 
 def _pod(pod: dict[str, Any], undo: ExitStack) -> Place:
-    return _place(pod["name"], pod["addresses"], pod["namespace"], undo)
+    where = pod["namespace"]
+    return _place(pod["name"], pod["addresses"], where, undo, CONTAINER_PORT)
 
 
 def _place(
-    name: str, addresses: Sequence[str], namespace: str, undo: ExitStack
+    name: str,
+    addresses: Sequence[str],
+    namespace: str,
+    undo: ExitStack,
+    port: int = 0,
 ) -> Place:
     inside = Inside(namespace)
     undo.callback(inside.close)
-    mirror = inside.call(probes.Mirror)
+    mirror = inside.call(probes.Mirror, port)
     undo.callback(mirror.close)
     found = {family: _family(addresses, family) for family in (4, 6)}
     return Place(name, {f: a for f, a in found.items() if a}, inside, mirror)
@@ -252,6 +348,24 @@ def _reach(cell: str, source: Place, target: Place, family: int) -> Finding:
     seen = source.inside.call(probes.ask, address, target.mirror.port)
     note = f"{source.name} → {target.name}, seen as {seen}"
     return Finding(cell, pinged and seen == source.addresses[family], note)
+
+
+def _measured(slow: Place, other: Place) -> dict[str, tuple[float, float]]:
+    """Return, for each way, what was asked and what passed, in bits per second."""
+    with ExitStack() as undo:
+        sinks: list[meter.Sink] = []
+        ways = ((other, slow, INTO), (slow, other, OUT_OF))
+        for source, target, asked in ways:
+            sink = target.inside.call(meter.Sink)
+            undo.callback(sink.close)
+            address = next(iter(target.addresses.values()))
+            stream = source.inside.call(meter.Stream, address, sink.port, 2 * asked)
+            undo.callback(stream.close)
+            sinks.append(sink)
+        time.sleep(_SPEND)
+        with ThreadPoolExecutor() as threads:
+            into, out_of = threads.map(lambda sink: sink.rate(_MEASURE), sinks)
+    return {"limit, to the pod": (INTO, into), "limit, from the pod": (OUT_OF, out_of)}
 
 
 def _forged(source: Place, target: Place, family: int) -> Finding:
