@@ -31,7 +31,7 @@ from eniplug.core.cloud import CloudWorker
 from eniplug.core.discover import Facts, discover, eni_of
 from eniplug.core.ec2_boto import Ec2
 from eniplug.core.entries import own_entries
-from eniplug.core.host import AgentHost, Bounds
+from eniplug.core.host import AgentHost, Bounds, Card
 from eniplug.core.imds import Imds
 from eniplug.core.imds_only import ImdsOnly
 from eniplug.core.install import install_conflist
@@ -41,7 +41,7 @@ from eniplug.core.kernel.survey import survey
 from eniplug.core.log import configure
 from eniplug.core.manager import Catalogue
 from eniplug.core.memory import recall, remember
-from eniplug.core.modes import check_modes, check_primary
+from eniplug.core.modes import check_cards, check_modes, check_primary
 from eniplug.core.node import NodeScope
 from eniplug.core.parts import Part
 from eniplug.core.plan import Planner
@@ -106,6 +106,9 @@ class Agent:
         self._conflist: Conflist = load_conflist(path, trusted=path != SHIPPED)
         self._entries = own_entries(self._conflist, self._settings, str(path))
         check_modes(self._settings, [entry.plugins for entry in self._entries])
+        if self._settings.enable_multi_nic:
+            plugins = [entry.plugins for entry in self._entries]
+            check_cards(plugins, self._conflist.plugins)
         self._chains = Chains(Catalogue.from_environ(environ))
         self._own = own_chains(self._chains, self._entries, str(path))
         self._kernel = Kernel(proc_sys=options.proc_sys)
@@ -123,6 +126,7 @@ class Agent:
             metadata,
             lambda region: ImdsOnly(metadata) if alone else Ec2(region),
             manage_untagged=self._settings.manage_untagged_eni,
+            multi_nic=self._settings.enable_multi_nic,
             stop=self._stop,
             recorded=recall(store),
         )
@@ -135,7 +139,8 @@ class Agent:
             store.done(token)
         work = Event()
         pool = AddressPool(self._settings.ip_cooldown_period, time.monotonic)
-        state = State(store, pool, work.set)
+        every = facts.cards if self._settings.enable_multi_nic else None
+        state = State(store, pool, work.set, cards=every)
         enis = self._found_enis(facts, state)
         node = self._node(facts, enis)
         scope = NodeScope(node, self._own, self._kernel, state)
@@ -296,14 +301,11 @@ class Agent:
 
     def _host(self, facts: Facts, state: State, scope: NodeScope) -> AgentHost:
         planner = next(c for c in self._own if c.address_plugins)
-        limit = facts.limits.max_enis
-        most = limit if self._settings.max_eni is None else self._settings.max_eni
         prefixed = "prefix-delegation" in planner.address_plugins
         usual = facts.limits.max_prefix_pods if prefixed else facts.limits.max_pods
         bounds = Bounds(
             instance_type=facts.instance_type,
-            max_enis=min(limit, most),
-            unmanaged=facts.places_lost,
+            cards=tuple(self._card(facts, index) for index in facts.cards),
             places=(facts.limits.eni_slots, facts.limits.ipv6_per_eni),
             max_pods=self._settings.max_pods or usual,
         )
@@ -314,6 +316,14 @@ class Agent:
             chain=planner,
             targets=self._settings.targets,
             bounds=bounds,
+        )
+
+    def _card(self, facts: Facts, index: int) -> Card:
+        limit, cap = facts.limits.max_enis_of(index), self._settings.max_eni
+        return Card(
+            index=index,
+            max_enis=limit if cap is None else min(limit, cap),
+            unmanaged=facts.places_lost(index),
         )
 
     def _await_addresses(self, state: State) -> None:

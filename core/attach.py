@@ -198,7 +198,9 @@ class Attachments:
         except BaseException:
             desk.give_back()
             raise
-        waiter = self._state.queue(AttachmentKey(pod.container_id, pod.ifname))
+        waiter = self._state.queue(
+            AttachmentKey(pod.container_id, pod.ifname), every_card=desk.every_card
+        )
         try:
             return self._wait(chain, pod, waiter, here)
         finally:
@@ -223,6 +225,8 @@ class Attachments:
                 desk.give_back()
                 why = self._state.why_blocked()
                 full = isinstance(why, EniLimitError | NoFreePrefixError)
+                # What stops the first may not stop those behind it.
+                full = full and self._state.is_first(waiter)
                 hopeless = full and not self._state.counts().cooling
                 if hopeless or time.monotonic() > end:
                     raise why or error from error

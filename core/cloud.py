@@ -102,12 +102,12 @@ need not share the interpreter with a plan for the next one."""
 class Host(Receiver, Ward, Resident, Protocol):
     """What the worker needs of the agent; safe to call from the worker's thread."""
 
-    def view(self) -> CapacityView:
-        """Return the pool at this moment."""
+    def views(self) -> Sequence[CapacityView]:
+        """Return the pool at this moment: a view of each card that serves, 0 first."""
         ...
 
-    def plan(self, view: CapacityView) -> Sequence[Action]:
-        """Ask plan_capacity."""
+    def plan(self, views: Sequence[CapacityView]) -> Sequence[Action]:
+        """Ask plan_capacity about each; the plan of a card that grows comes first."""
         ...
 
     def release_eni(self, eni_id: str) -> bool:
@@ -236,13 +236,14 @@ class CloudWorker(Thread):
         self._lookout.look()
         for arrival in self._arrivals.look():
             self._give_up(arrival)
-        view = self._host.view()
-        if (pause := self._gather(view.waiting)) > 0:
+        views = self._host.views()
+        # Whoever waits, waits for an address of card 0 too.
+        if (pause := self._gather(views[0].waiting)) > 0:
             return pause
         if self._pace.wait() > 0:
             return self._next()
         try:
-            acted = self._act(view)
+            acted = self._act(views)
         except EniplugError as error:
             self._failed = True
             self.trouble, self.trouble_at = error, self._clock()
@@ -272,7 +273,7 @@ class CloudWorker(Thread):
     def _begin(self) -> None:
         """Take up what an earlier life of the agent left half done."""
         self._began = True
-        adopted = {eni.id for eni in self._host.view().enis}
+        adopted = {eni.id for view in self._host.views() for eni in view.enis}
         self._host.remember(self._facts.managed)
         if not self._facts.fresh:
             return
@@ -285,7 +286,7 @@ class CloudWorker(Thread):
             self._recount_due = self._recount_due or self._is_untied(eni)
         for eni in self._facts.unmanaged:
             if self._is_ours(eni) and eni.status == "detaching":
-                self._depart(eni.id, eni.attachment_id, detached=True)
+                self._depart(eni, eni.attachment_id, detached=True)
 
     def _next(self) -> float:
         now, pace = self._clock(), self._pace.wait()
@@ -297,7 +298,7 @@ class CloudWorker(Thread):
 
     # -- one action --------------------------------------------------------------------
 
-    def _act(self, view: CapacityView) -> bool:
+    def _act(self, views: Sequence[CapacityView]) -> bool:
         if self._recount_due:
             self._recount()
             return True
@@ -307,9 +308,7 @@ class CloudWorker(Thread):
         if self._failed and self._tidy():
             return True
         self._failed = False
-        seen = with_transit(view, self._arrivals.all(), self._leaving)
-        homes = {eni.id: eni.subnet for eni in self._enis.values()}
-        for action in self._host.plan(self._subnets.told(seen, homes)):
+        for action in self._host.plan([self._completed(view) for view in views]):
             if isinstance(action, AssignAddresses | AssignPrefixes | CreateEni):
                 self._grow(action)
                 return True
@@ -317,11 +316,18 @@ class CloudWorker(Thread):
                 return True
         return self._tidy()
 
-    @property
-    def _leaving(self) -> int:
+    def _completed(self, view: CapacityView) -> CapacityView:
+        """Add to a view what only the worker knows: what moves, and what is lacking."""
+        arrivals = [one for one in self._arrivals.all() if one.eni.card == view.card]
+        seen = with_transit(view, arrivals, self._leaving(view.card))
+        homes = {eni.id: eni.subnet for eni in self._enis.values()}
+        return self._subnets.told(seen, homes)
+
+    def _leaving(self, card: int) -> int:
         """Places that are taken and serve nobody, beside those known at the start."""
-        aside = sum(eni.card == 0 for eni in self._aside.values())
-        return len(self._departures) + aside - self._facts.places_lost
+        aside = sum(eni.card == card for eni in self._aside.values())
+        leaving = sum(one.card == card for one in self._departures.values())
+        return leaving + aside - self._facts.places_lost(card)
 
     # -- growing -----------------------------------------------------------------------
 
@@ -388,7 +394,7 @@ class CloudWorker(Thread):
         if subnet is None:
             msg = f"no subnet in which ENIs may be made has a free {kind} left"
             raise SubnetFullError(msg)
-        device = self._free_device()
+        device = self._free_device(action.card)
         number = self._subnets.most(subnet, kind, action.prefixes or action.addresses)
         want = (
             evolve(action, prefixes=number)
@@ -410,29 +416,31 @@ class CloudWorker(Thread):
             attachment = None
             try:
                 attachment = self._ask().attach(
-                    eni.id, self._facts.instance_id, device, 0
+                    eni.id, self._facts.instance_id, device, action.card
                 )
                 self._ask().delete_on_termination(eni.id, attachment)
             except EniplugError:
                 # Some device of which we do not know is there already.
                 self._recount_due = self._recount_due or attachment is None
                 with suppress(ThrottledError):
-                    self._part_with(self._depart(eni.id, attachment))
+                    self._part_with(self._depart(eni, attachment))
                 raise
         log.info("ENI attached", eni=eni.id, device=device, subnet=subnet)
-        made = _placed(eni, device, attachment)
+        made = _placed(eni, device, action.card, attachment)
         self._enis[eni.id] = made
         self._host.remember(tuple(self._enis.values()))
         self._arrivals.expect(made, made.blocks, new=True)
 
-    def _free_device(self) -> int:
-        """The lowest device index of card 0 that no ENI has."""
-        limits = self._facts.limits
+    def _free_device(self, card: int) -> int:
+        """The lowest device index of a card that no ENI has; 0 is for primary ENIs."""
+        most = self._facts.limits.max_enis_of(card)
         here = (*self._enis.values(), *self._aside.values())
-        devices = {eni.device for eni in here if eni.card == 0}
-        devices |= {one.device for one in self._departures.values()}
-        if len(devices - {None}) >= limits.max_enis:
-            msg = f"{self._facts.instance_type} may have {limits.max_enis} ENIs"
+        devices = {eni.device for eni in here if eni.card == card}
+        leaving = self._departures.values()
+        devices |= {one.device for one in leaving if one.card == card}
+        if len(devices - {None}) >= most:
+            where = f" on network card {card}" if card else ""
+            msg = f"{self._facts.instance_type} may have {most} ENIs{where}"
             raise EniLimitError(msg)
         return next(n for n in counting(1) if n not in devices)
 
@@ -464,7 +472,7 @@ class CloudWorker(Thread):
         gone = self._enis.pop(action.eni)
         self._host.remember(tuple(self._enis.values()))
         log.info("ENI given back", eni=gone.id)
-        self._depart(gone.id, gone.attachment_id, device=gone.device)
+        self._depart(gone, gone.attachment_id, device=gone.device)
         return True
 
     def _unassign(self, eni_id: str, blocks: Sequence[Block]) -> bool:
@@ -500,11 +508,11 @@ class CloudWorker(Thread):
             return
         self._enis.pop(eni.id, None)
         if self._is_ours(eni):
-            self._depart(eni.id, eni.attachment_id)
+            self._depart(eni, eni.attachment_id)
 
     def _depart(
         self,
-        eni_id: str,
+        eni: EniFacts,
         attachment: str | None,
         *,
         device: int | None = None,
@@ -512,14 +520,15 @@ class CloudWorker(Thread):
     ) -> Departure:
         now = self._clock()
         leaving = Departure(
-            eni_id=eni_id,
+            eni_id=eni.id,
             attachment=attachment,
             device=device,
+            card=eni.card,
             detached=detached,
             since=now,
             due=now,
         )
-        self._departures[eni_id] = leaving
+        self._departures[eni.id] = leaving
         return leaving
 
     def _tidy(self) -> bool:
@@ -622,7 +631,7 @@ class CloudWorker(Thread):
                 continue
             if self._is_ours(eni) or (others and is_forsaken(eni, self._today())):
                 log.info("leaked ENI found", eni=eni.id, description=eni.description)
-                self._depart(eni.id, None)
+                self._depart(eni, None)
             elif (
                 others
                 and not is_stamped(eni)
@@ -639,7 +648,7 @@ class CloudWorker(Thread):
             if now - since < SHOWN_AFTER
         }
         found = self._ask().enis(self._facts.instance_id)
-        here = {eni.id for eni in self._host.view().enis}
+        here = {eni.id for view in self._host.views() for eni in view.enis}
         for eni in found:
             if eni.id in self._departures:
                 self._departures[eni.id].attachment = eni.attachment_id
@@ -670,9 +679,10 @@ class CloudWorker(Thread):
     def _meet(self, eni: EniFacts) -> None:
         """An ENI that was not known: one that was cut off on its way, or another's."""
         untagged = self._settings.manage_untagged_eni
+        serves = eni.card in self._facts.cards
         if self._is_ours(eni):
-            self._depart(eni.id, eni.attachment_id)
-        elif is_managed(eni, self._facts.instance_id, untagged):
+            self._depart(eni, eni.attachment_id)
+        elif serves and is_managed(eni, self._facts.instance_id, untagged):
             log.info("ENI found", eni=eni.id)
             self._enis[eni.id] = eni
             self._untagged += [eni.id] if self._lacks_tags(eni) else []
@@ -739,6 +749,8 @@ def _kind_of(block: Block) -> tuple[int, bool]:
     return block.version, isinstance(block, IPv4Address | IPv6Address)
 
 
-def _placed(eni: EniFacts, device: int, attachment: str) -> EniFacts:
+def _placed(eni: EniFacts, device: int, card: int, attachment: str) -> EniFacts:
     """Say of a new ENI where it was put; EC2 described it before that."""
-    return evolve(eni, device=device, attachment_id=attachment, status="in-use")
+    return evolve(
+        eni, device=device, card=card, attachment_id=attachment, status="in-use"
+    )

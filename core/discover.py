@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
 from threading import Event
 from typing import Final
@@ -34,8 +34,9 @@ class Facts:
     """The node as it was found.
 
     ``managed`` are the ENIs whose addresses pods may have, the primary first;
-    ``unmanaged`` are set aside: they keep their place and are never touched.  What is
-    not ``fresh`` is out of the store, from an earlier life of the agent.
+    ``unmanaged`` are set aside: they keep their place and are never touched.  ``cards``
+    are the network cards that serve pods.  What is not ``fresh`` is out of the store,
+    from an earlier life of the agent.
     """
 
     instance_id: str
@@ -46,6 +47,7 @@ class Facts:
     limits: Limits
     managed: tuple[EniFacts, ...]
     unmanaged: tuple[EniFacts, ...] = ()
+    cards: tuple[int, ...] = (0,)
     fresh: bool = True
 
     @property
@@ -53,10 +55,9 @@ class Facts:
         """The ENI that the instance was born with."""
         return self.managed[0]
 
-    @property
-    def places_lost(self) -> int:
-        """ENIs that count against the limit of card 0 and serve no pod."""
-        return sum(eni.card == 0 for eni in self.unmanaged)
+    def places_lost(self, card: int = 0) -> int:
+        """ENIs that count against the limit of a card and serve no pod."""
+        return sum(eni.card == card for eni in self.unmanaged)
 
 
 def discover(
@@ -64,6 +65,7 @@ def discover(
     connect: Callable[[str], Cloud],
     *,
     manage_untagged: bool = True,
+    multi_nic: bool = False,
     stop: Event | None = None,
     recorded: Facts | None = None,
 ) -> tuple[Facts, Cloud]:
@@ -80,15 +82,19 @@ def discover(
     while not stop.is_set():
         try:
             cloud = cloud or connect(metadata.region())
-            return look(metadata, cloud, manage_untagged=manage_untagged), cloud
+            facts = look(
+                metadata, cloud, manage_untagged=manage_untagged, multi_nic=multi_nic
+            )
+            return facts, cloud
         except EniplugError as error:
             if recorded is not None:
                 log.warning(
                     "EC2 or IMDS is away: the node as it was known", error=error.message
                 )
-                return evolve(recorded, fresh=False), (
-                    cloud or connect(recorded.region)
-                )
+                facts = evolve(recorded, fresh=False)
+                if not multi_nic:
+                    facts = _on_first_card(facts)
+                return facts, cloud or connect(recorded.region)
             log.warning("waiting for EC2 and IMDS", error=error.message, pause=pause)
         stop.wait(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
@@ -96,7 +102,13 @@ def discover(
     raise CancelledError(msg)
 
 
-def look(metadata: Metadata, cloud: Cloud, *, manage_untagged: bool) -> Facts:
+def look(
+    metadata: Metadata,
+    cloud: Cloud,
+    *,
+    manage_untagged: bool,
+    multi_nic: bool = False,
+) -> Facts:
     """Learn the node once; raises what `Metadata` and `Cloud` raise."""
     instance_id, instance_type = metadata.instance_id(), metadata.instance_type()
     region, zone = metadata.region(), metadata.zone()
@@ -106,7 +118,13 @@ def look(metadata: Metadata, cloud: Cloud, *, manage_untagged: bool) -> Facts:
     if not any(eni.primary for eni in found):
         msg = f"EC2 does not show the primary ENI of {instance_id} yet"
         raise CloudError(msg)
-    managed = [e for e in found if is_managed(e, instance_id, manage_untagged)]
+    managed = [
+        eni
+        for eni in found
+        if (multi_nic or eni.card == 0)
+        and is_managed(eni, instance_id, manage_untagged)
+    ]
+    unmanaged = tuple(eni for eni in found if eni not in managed)
     return Facts(
         instance_id=instance_id,
         instance_type=instance_type,
@@ -115,19 +133,43 @@ def look(metadata: Metadata, cloud: Cloud, *, manage_untagged: bool) -> Facts:
         vpc_cidrs=vpc_cidrs,
         limits=limits,
         managed=tuple(managed),
-        unmanaged=tuple(eni for eni in found if eni not in managed),
+        unmanaged=unmanaged,
+        cards=cards_of(limits, managed, unmanaged) if multi_nic else (0,),
+    )
+
+
+def cards_of(
+    limits: Limits, managed: Iterable[EniFacts], unmanaged: Iterable[EniFacts]
+) -> tuple[int, ...]:
+    """Which network cards serve pods, by AWS's rule.
+
+    All but those that carry an EFA-only ENI and none whose addresses pods may have.
+    """
+    serving = {0, *(eni.card for eni in managed)}
+    given_away = {eni.card for eni in unmanaged if eni.kind == "efa-only"}
+    return tuple(sorted(serving | (limits.cards.keys() - given_away)))
+
+
+def _on_first_card(facts: Facts) -> Facts:
+    """The node as it is once ENABLE_MULTI_NIC was turned off."""
+    others = tuple(eni for eni in facts.managed if eni.card)
+    return evolve(
+        facts,
+        managed=tuple(eni for eni in facts.managed if not eni.card),
+        unmanaged=(*facts.unmanaged, *others),
+        cards=(0,),
     )
 
 
 def is_managed(eni: EniFacts, instance_id: str, manage_untagged: bool) -> bool:
     """Tell whether pods may have an ENI's addresses, by AWS's rules.
 
-    The primary ENI always; of the others those on card 0 that stay and that no tag
-    sets aside.
+    The primary ENI always; of the others those that stay and that no tag sets aside,
+    if their network card is one that serves pods.
     """
     if eni.primary:
         return True
-    if eni.card != 0 or eni.kind not in USABLE_KINDS or eni.status == "detaching":
+    if eni.kind not in USABLE_KINDS or eni.status == "detaching":
         return False
     if NO_MANAGE_TAG in eni.tags:
         return eni.tags[NO_MANAGE_TAG] != "true"

@@ -23,7 +23,7 @@ INSTANCE_TAG: Final = "node.k8s.amazonaws.com/instance_id"
 """The tag by which an ENI tells the instance that it was made for."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, hash=False)
 class Limits:
     """What an instance type allows; EC2 says it, we know no table of types."""
 
@@ -38,6 +38,13 @@ class Limits:
 
     prefixes: bool = True
     """Whether ENIs of the type take prefixes: it is of the Nitro system."""
+
+    cards: Mapping[int, int] = field(factory=dict)
+    """ENIs on each network card, by its index; empty: there is only the default one."""
+
+    def max_enis_of(self, card: int) -> int:
+        """ENIs on one network card."""
+        return self.cards.get(card, 0 if card else self.max_enis)
 
     @property
     def eni_slots(self) -> int:

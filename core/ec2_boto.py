@@ -422,6 +422,7 @@ def _limits(said: Mapping[str, Any]) -> Limits:
         ipv6_per_eni=info.get("Ipv6AddressesPerInterface", 0),
         # EC2 user guide, "Prefix delegation": instances of the Nitro system.
         prefixes=said.get("Hypervisor") == "nitro" or bool(said.get("BareMetal")),
+        cards=cards,
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ipaddress import IPv4Network
+from typing import Final
 
 import structlog
-from attrs import frozen
+from attrs import evolve, frozen
 
 from eniplug.core.chain import Chain
 from eniplug.core.ec2 import EniFacts
@@ -23,6 +24,7 @@ from eniplug.hooks import (
     CapacityView,
     CreateEni,
     Eni,
+    EniView,
     Targets,
 )
 from eniplug.hooks.errors import (
@@ -35,19 +37,36 @@ from eniplug.hooks.errors import (
 
 log = structlog.get_logger()
 
+GROWING: Final = (AssignAddresses, AssignPrefixes, CreateEni)
+
+
+CARD_TARGETS: Final = Targets(warm_ip=1, minimum_ip=1)
+"""What is kept ready on each card but 0, as AWS's program has it."""
+
+
+@frozen(kw_only=True)
+class Card:
+    """What limits one network card.
+
+    ``max_enis`` counts every ENI, managed or not; ``unmanaged`` those that are there
+    and not ours.
+    """
+
+    index: int
+    max_enis: int
+    unmanaged: int
+
 
 @frozen(kw_only=True)
 class Bounds:
     """What limits the pool.
 
-    ``max_enis`` counts every ENI, managed or not; ``unmanaged`` those that are there
-    and not ours; ``places`` is how many blocks of IPv4 and of IPv6 an ENI can have
-    beside its own address.
+    ``cards`` are those that serve pods, 0 first; ``places`` is how many blocks of IPv4
+    and of IPv6 an ENI can have beside its own address.
     """
 
     instance_type: str
-    max_enis: int
-    unmanaged: int
+    cards: tuple[Card, ...]
     places: tuple[int, int]
     max_pods: int
 
@@ -72,39 +91,70 @@ class AgentHost:
         self._targets = targets
         self._bounds = bounds
 
-    def view(self) -> CapacityView:
-        """The pool at this moment."""
+    def views(self) -> Sequence[CapacityView]:
+        """The pool at this moment: a view of each card.
+
+        A pod that wants an address of every card waits on each; any other on card 0.
+        """
         enis, waiting = self._state.views()
-        attached = len(self._scope.node.enis) + self._bounds.unmanaged
+        everywhere = self._state.waiting_for_all() if self._bounds.cards[1:] else 0
+        return [
+            self._view(card, enis, everywhere if card.index else waiting)
+            for card in self._bounds.cards
+        ]
+
+    def _view(self, card: Card, enis: Sequence[EniView], waiting: int) -> CapacityView:
+        there = sum(eni.card == card.index for eni in self._scope.node.enis)
         return CapacityView(
-            enis=enis,
-            targets=self._targets,
+            enis=tuple(eni for eni in enis if eni.card == card.index),
+            targets=CARD_TARGETS if card.index else self._targets,
             eni_slots=self._bounds.places[0],
-            new_enis=max(0, self._bounds.max_enis - attached),
+            new_enis=max(0, card.max_enis - there - card.unmanaged),
             waiting=waiting,
             max_pods=self._bounds.max_pods,
+            card=card.index,
         )
 
-    def plan(self, view: CapacityView) -> Sequence[Action]:
-        """Ask the chain what to do next; notes it when nothing more can be had."""
-        actions = self._chain.plan(view) or ()
-        grows = any(
-            isinstance(one, AssignAddresses | AssignPrefixes | CreateEni)
-            for one in actions
-        )
+    def plan(self, views: Sequence[CapacityView]) -> Sequence[Action]:
+        """Ask the chain what to do next; notes it when nothing more can be had.
+
+        Pods for which a card will have no address wait on the next one, unless they
+        want one of every card.
+        """
+        growing: list[Action] = []
+        rest: list[Action] = []
+        reasons: list[PoolEmptyError | None] = []
+        everywhere = views[-1].waiting if views[1:] else 0
+        anywhere, left = views[0].waiting - everywhere, 0
+        for one in views:
+            view = evolve(one, waiting=one.waiting + left)
+            actions = [
+                on_card(view.card, action) for action in self._chain.plan(view) or ()
+            ]
+            grows = any(isinstance(action, GROWING) for action in actions)
+            # Whole: what a plan gives back may make way for what it asks for.
+            (growing if grows else rest).extend(actions)
+            left = 0 if grows else min(max(-view.free, 0), anywhere)
+            reasons.append(None if grows else self._why_none(view))
+        # A pod that wants one of every card is held up by any, the others by all.
+        held_up = any(reasons) if everywhere else all(reasons)
+        if held_up:
+            self._state.blocked(next(why for why in reasons if why is not None))
+        elif isinstance(self._state.why_blocked(), EniLimitError | NoFreePrefixError):
+            self._state.blocked(None)
+        return [*growing, *rest]
+
+    def _why_none(self, view: CapacityView) -> PoolEmptyError | None:
+        """Why a card that does not grow has no address; None when it has one."""
         # A /80 never runs out; beside IPv4 it is the IPv4 that counts.
         six = not view.total and any(eni.prefixes_of(6) for eni in view.enis)
         idle = six or any(eni.free for eni in view.enis)
-        why = None if grows or idle else self._limit(view)
-        if why is not None:
-            self._state.blocked(why)
-        elif isinstance(self._state.why_blocked(), EniLimitError | NoFreePrefixError):
-            self._state.blocked(None)
-        return actions
+        return None if idle else self._limit(view)
 
     def _limit(self, view: CapacityView) -> PoolEmptyError | None:
         """Why nothing can be asked for; None when nothing is known against it."""
         bounds = self._bounds
+        most = next(c.max_enis for c in bounds.cards if c.index == view.card)
         if view.total >= view.max_pods:
             msg = f"{view.total} addresses are here for at most {view.max_pods} pods"
             return EniLimitError(msg, "raise ENIPLUG_MAX_PODS, or run fewer pods here")
@@ -112,9 +162,10 @@ class AgentHost:
         if not roomy and not view.new_enis:
             msg = (
                 f"all {len(view.enis)} ENIs are full: {bounds.instance_type} may have "
-                f"{bounds.max_enis} ENIs with {bounds.places[0]} addresses or prefixes "
-                "each"
+                f"{most} ENIs with {bounds.places[0]} addresses or prefixes each"
             )
+            if view.card:
+                msg += f" on network card {view.card}"
             if any("prefix" in eni.lacks for eni in view.enis):
                 msg += ", and their subnet has no free prefix"
                 return NoFreePrefixError(msg)
@@ -190,3 +241,8 @@ class AgentHost:
     def blocked(self, error: EniplugError | None) -> None:
         """Note why no more addresses can be had now."""
         self._state.blocked(error)
+
+
+def on_card(card: int, action: Action) -> Action:
+    """Say on which card a new ENI is to be; a plan knows only of one."""
+    return evolve(action, card=card) if isinstance(action, CreateEni) else action

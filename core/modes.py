@@ -12,6 +12,9 @@ from eniplug.hooks.errors import ConfigError
 
 IPV4: Final = frozenset({4})
 IPV6: Final = frozenset({6})
+ANNOTATIONS: Final = "io.kubernetes.cri.pod-annotations"
+"""The capability under which containerd passes a pod's annotations."""
+
 PREFIXES: Final = "prefix-delegation"
 FAMILIES: Final[Mapping[str, frozenset[int]]] = {
     "ipv4": frozenset({4}),
@@ -42,6 +45,23 @@ def check_modes(settings: Settings, entries: Iterable[Sequence[Any]]) -> None:
         msg = "prefix-delegation with WARM_PREFIX_TARGET=0 keeps no address ready"
         remedy = "set WARM_PREFIX_TARGET, WARM_IP_TARGET or MINIMUM_IP_TARGET above 0"
         raise ConfigError(msg, remedy)
+
+
+def check_cards(
+    plugins: Iterable[Sequence[Any]], entries: Iterable[Mapping[str, Any]]
+) -> None:
+    """Hold that pods can ask for an interface on every card, and be given it.
+
+    ``plugins`` are those that the conflist's ``entries`` ask for.  Raises ConfigError.
+    """
+    if _families(_plugins(plugins)) != IPV4:
+        msg = "ENABLE_MULTI_NIC=true needs a conflist whose pods have IPv4 alone"
+        raise ConfigError(msg, "pods with IPv6 have one interface: take it away")
+    able = [entry.get("capabilities") or {} for entry in entries]
+    if not any(one.get(ANNOTATIONS) is True for one in able):
+        msg = f"ENABLE_MULTI_NIC=true, and no entry has the capability {ANNOTATIONS}"
+        remedy = "add it to the first entry: the runtime then tells it of the annotation"
+        raise ConfigError(msg, f"{remedy} by which a pod asks")
 
 
 def check_primary(primary: EniFacts, entries: Iterable[Sequence[Any]]) -> None:

@@ -8,7 +8,7 @@ Rules of this file:
   of ENIs, which is small, is ever walked.
 - It packs: addresses come from the ENI that serves most, and there from the prefix that
   serves most, so that the others drain and can be given back.  Within those the address
-  that rested longest is next.
+  that rested longest is next.  A network card serves when those before it have none.
 - A block in *quarantine* keeps the pods that it has and gets no others.
 - It is not thread-safe: its owner holds a mutex.  It does not write anything down: its
   owner commits what must survive.
@@ -177,14 +177,35 @@ class AddressPool:
         """
         able = [s for s in self._shelves.values() if s.offers(4) and s.offers(6)]
         if not able:
-            raise self._empty(6 if self.counts(4).idle else 4, None)
+            raise self._empty(6 if self.counts(4).idle else 4)
         shelf = self._choose(able, 4, prefer)
         first, second = (self._take_from(shelf, family, prefer) for family in _BOTH)
         return first, second
 
+    def take_each(
+        self, cards: Iterable[int], *, prefer: Kind | None = None
+    ) -> tuple[Lease, ...]:
+        """Assign an IPv4 address of each of these network cards, in their order.
+
+        Raises PoolEmptyError, and assigns none, when one of them has none.
+        """
+        chosen: list[Shelf] = []
+        for card in cards:
+            able = [
+                shelf
+                for shelf in self._shelves.values()
+                if shelf.eni.card == card and shelf.offers(4)
+            ]
+            if not able:
+                raise self._empty(4, card=card)
+            chosen.append(self._choose(able, 4, prefer))
+        return tuple(self._take_from(shelf, 4, prefer) for shelf in chosen)
+
     def _choose(
         self, able: Sequence[Shelf], family: Family, prefer: Kind | None
     ) -> Shelf:
+        first = min(shelf.eni.card for shelf in able)
+        able = [shelf for shelf in able if shelf.eni.card == first]
         liked = [s for s in able if prefer is not None and s.offers(family, prefer)]
         return self._choose_eni(liked or able)
 
@@ -318,11 +339,14 @@ class AddressPool:
         now = self._clock()
         return tuple(self._shelves[eni.id].view(now) for eni in self.enis())
 
-    def counts(self, family: Family | None = None) -> Counts:
-        """Count the addresses, of one family or of both."""
+    def counts(
+        self, family: Family | None = None, *, card: int | None = None
+    ) -> Counts:
+        """Count the addresses, of one family or both, on one network card or all."""
         each = [
             shelf.counts(one)
             for shelf in self._shelves.values()
+            if card in {None, shelf.eni.card}
             for one in ((family,) if family else _BOTH)
         ]
         assigned, cooling, idle, held = (
@@ -417,9 +441,13 @@ class AddressPool:
         self._due.pop(address, None)
         shelf.ready(address, prefix)
 
-    def _empty(self, family: Family, eni: str | None) -> PoolEmptyError:
-        counts = self.counts(family)
+    def _empty(
+        self, family: Family, eni: str | None = None, *, card: int | None = None
+    ) -> PoolEmptyError:
+        counts = self.counts(family, card=card)
         place = f"on {eni}" if eni else "on this node"
+        if card is not None:
+            place = f"on network card {card}"
         msg = (
             f"no IPv{family} address is free {place}: of {counts.total}"
             f" {counts.assigned} are assigned and {counts.cooling} are cooling down"

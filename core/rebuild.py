@@ -20,6 +20,7 @@ from ipaddress import ip_interface
 from typing import Final
 
 import structlog
+from attrs import evolve
 
 from eniplug.core.kernel import LinkInfo
 from eniplug.core.kernel.graves import GRAVES
@@ -65,8 +66,7 @@ def marks_of(links: Mapping[str, LinkInfo], parts: Iterable[Part]) -> dict[str, 
     A pod keeps its group for life, so the number must stay its ENI's.
     """
     found: dict[str, int] = {}
-    for part in parts:
-        nic = part.allocation.nics[0]
+    for nic in (nic for part in parts for nic in part.allocation.nics):
         if nic.eni is None:
             continue
         mark = links[nic.host_ifname].group - POD_GROUP
@@ -131,15 +131,16 @@ def _part(
     eni_of: Callable[[Ip], Eni | None],
 ) -> Part:
     nics = [_nic(pod, link, _to_pods(found, link.name), eni_of) for link in links]
-    own = next((nic for nic in nics if nic.eni is not None), nics[0])
+    own = _numbered(pod, nics)
+    ends = {nic.host_ifname: nic for nic in own}
     routes = [route for link in links for route in _to_pods(found, link.name)]
     pods = {route.destination for route in routes}
     veths = [
         Veth(
             name=link.name,
-            peer=pod.ifname,
+            peer=ends.get(link.name, own[0]).ifname,
             mac=link.mac,
-            peer_mac=own.mac,
+            peer_mac=ends.get(link.name, own[0]).mac,
             mtu=link.mtu,
         )
         for link in links
@@ -159,20 +160,35 @@ def _alone(pod: Pod, ifbs: Sequence[Ifb], found: Survey) -> Part:
     ours = {one.name for one in ifbs}
     host = next((name for name in found.routes if ifb_name(name) in ours), "")
     nic = Nic(ifname=pod.ifname, host_ifname=host, mac="", host_mac="", addresses=())
-    return _rebuilt(pod, nic, tuple(ifbs), leased=False)
+    return _rebuilt(pod, (nic,), tuple(ifbs), leased=False)
 
 
-def _rebuilt(pod: Pod, nic: Nic, objects: tuple[Object, ...], *, leased: bool) -> Part:
+def _rebuilt(
+    pod: Pod, nics: tuple[Nic, ...], objects: tuple[Object, ...], *, leased: bool
+) -> Part:
     return Part(
         pod=pod,
         plugins=("rebuilt",),
-        allocation=Allocation(nics=(nic,)),
+        allocation=Allocation(nics=nics),
         leased=leased,
         objects=objects,
         request=b"",
         made=time.time(),
         life=Life.LIVE,
         result={},
+    )
+
+
+def _numbered(pod: Pod, nics: Sequence[Nic]) -> tuple[Nic, ...]:
+    """The pod's interfaces: its links to ENIs' addresses, by network card.
+
+    A pod behind a foreign main plugin has the first link that there is.
+    """
+    placed = [(nic.eni.card, nic) for nic in nics if nic.eni is not None]
+    own = [nic for _, nic in sorted(placed, key=lambda one: one[0])] or nics[:1]
+    return tuple(
+        evolve(nic, index=i, ifname=pod.ifname_of(i), mac=pod.mac("pod", i))
+        for i, nic in enumerate(own)
     )
 
 

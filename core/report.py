@@ -221,6 +221,7 @@ def _row(view: EniView, eni: Eni | None) -> dict[str, Any]:
     """One ENI; counts are of IPv4, prefixes and places of both families."""
     return {
         "id": view.id,
+        "card": view.card,
         "link": eni.link if eni else "",
         "subnet": eni.subnet if eni else "",
         "assigned": view.assigned,
@@ -249,8 +250,10 @@ def _eni_line(view: EniView, eni: Eni | None) -> str:
         if view.prefixes
         else ""
     )
+    where = f", network card {view.card}" if view.card else ""
     return (
-        f"ENI {view.id}: link {row['link'] or 'unknown'}, {view.assigned} assigned,"
+        f"ENI {view.id}: link {row['link'] or 'unknown'}{where},"
+        f" {view.assigned} assigned,"
         f" {view.cooling} cooling, {view.free} idle{prefixes}, places left {view.slots}"
     )
 

@@ -24,6 +24,7 @@ from eniplug.core.chain import Chain
 from eniplug.core.chains import Chains, names_of
 from eniplug.core.entries import plugins_of, plugins_to_remove
 from eniplug.core.kernel.netlink import check_netns
+from eniplug.core.modes import ANNOTATIONS
 from eniplug.core.parts import AttachmentKey
 from eniplug.core.refusals import Refusal
 from eniplug.core.report import Reporter
@@ -36,14 +37,12 @@ from eniplug.hooks.errors import (
     NetnsError,
     NotReadyError,
 )
+from eniplug.hooks.values import NIC_CONFIG
 
 log = structlog.get_logger()
 
 RUNNING_ADDS: Final = 256
 """How many ADDs may run or wait at a time; one more is refused at once."""
-
-ANNOTATIONS: Final = "io.kubernetes.cri.pod-annotations"
-"""The capability under which containerd passes a pod's annotations."""
 
 Later = list[Callable[[], None]]
 """What is to be done once the answer is out: telling the observers."""
@@ -156,6 +155,7 @@ class Requests:
             return passed_on(conf)
         chain = self._chains.make(plugins)
         wanted = self._request(call, conf, request, plugins, chain=chain, here=here)
+        _heed(wanted.pod)
         if wanted.netns is None:
             msg = f"CNI_NETNS {call.netns!r} cannot be opened"
             raise NetnsError(msg)
@@ -257,6 +257,14 @@ class Requests:
             veth_prefix=conf.veth_prefix or self._settings.veth_prefix,
             prev=conf.prev_result,
         )
+
+
+def _heed(pod: Pod) -> None:
+    """Tell of an annotation that is not understood; it changes nothing."""
+    asked = (pod.annotations or {}).get(NIC_CONFIG)
+    if asked is not None and not pod.wants_every_card:
+        names = {"container": pod.container_id, "key": NIC_CONFIG, "value": asked}
+        log.warning("annotation ignored", **names)
 
 
 def _pods_netns(call: Call, netns: int | None) -> int | None:

@@ -184,6 +184,9 @@ class Settings:
     )
     """Held against the conflist, which picks the mode; None: not told."""
 
+    enable_multi_nic: bool = _setting("ENABLE_MULTI_NIC", _BOOLEAN, False)
+    """Whether ENIs on network cards other than 0 serve pods too."""
+
     enable_ipv4: bool | None = _setting("ENABLE_IPv4", _BOOLEAN, None)
     """Held against the conflist, which picks the families; None: not told."""
 

@@ -313,4 +313,5 @@ class Shelf:
             age=now - self.since,
             prefixes=prefixes,
             kept=self.kept,
+            card=self.eni.card,
         )

@@ -40,6 +40,7 @@ from eniplug.hooks.errors import (
     EniplugError,
     PoolEmptyError,
     StoreError,
+    UnsupportedError,
 )
 from eniplug.hooks.objects import HOST, Key
 
@@ -48,9 +49,13 @@ T = TypeVar("T")
 
 @define(eq=False)
 class Waiter:
-    """An ADD that stands in the line. ``turn`` is set when it should look again."""
+    """An ADD that stands in the line. ``turn`` is set when it should look again.
+
+    ``every_card`` says that it wants an address of each network card.
+    """
 
     key: AttachmentKey
+    every_card: bool = False
     turn: Event = field(factory=Event)
     cancelled: str = ""
 
@@ -62,6 +67,7 @@ class Desk:
         self._state = state
         self._waiter = waiter
         self.taken: list[Lease] = []
+        self.every_card = False
 
     def take(
         self,
@@ -84,6 +90,21 @@ class Desk:
             self.taken += pair
         return pair
 
+    def take_each_card(self, *, prefer: Kind | None = None) -> tuple[Lease, ...]:
+        """Take an address of each managed card, unless somebody waits who came before.
+
+        Raises UnsupportedError where only card 0 is managed because of the settings.
+        """
+        if self._state.cards is None:
+            msg = "the pod asks for an interface on every network card"
+            remedy = "set ENABLE_MULTI_NIC=true, or take the pod's annotation away"
+            raise UnsupportedError(msg, remedy)
+        self.every_card = True
+        with self._state.turn(self._waiter) as pool:
+            leases = pool.take_each(self._state.cards, prefer=prefer)
+            self.taken += leases
+        return leases
+
     def held(self, **match: str) -> int:
         """Count the pods that hold addresses and whose fields are as given."""
         return self._state.held(match)
@@ -95,7 +116,10 @@ class Desk:
 
 
 class State:
-    """What the agent knows and must not forget."""
+    """What the agent knows and must not forget.
+
+    ``cards`` are the network cards that pods may ask for; None where they may not.
+    """
 
     def __init__(
         self,
@@ -103,7 +127,10 @@ class State:
         pool: AddressPool,
         wake_cloud: Callable[[], None],
         now: Callable[[], float] = time.time,
+        *,
+        cards: tuple[int, ...] | None = None,
     ) -> None:
+        self.cards = cards
         self._mutex = Lock()
         self._store = store
         self._pool = pool
@@ -242,6 +269,11 @@ class State:
             self._expire()
             return self._pool.views(), len(self._line)
 
+    def waiting_for_all(self) -> int:
+        """How many of those who wait want an address of each network card."""
+        with self._mutex:
+            return sum(waiter.every_card for waiter in self._line)
+
     def counts(self, family: Family | None = None) -> Counts:
         """How many addresses there are, of one family or both, and in which state."""
         with self._mutex:
@@ -257,9 +289,9 @@ class State:
 
     # -- the line ----------------------------------------------------------------------
 
-    def queue(self, key: AttachmentKey) -> Waiter:
-        """Stand in the line."""
-        waiter = Waiter(key)
+    def queue(self, key: AttachmentKey, *, every_card: bool = False) -> Waiter:
+        """Stand in the line, for one address or one of each network card."""
+        waiter = Waiter(key, every_card)
         with self._mutex:
             self._line.append(waiter)
         self._wake_cloud()
@@ -270,6 +302,11 @@ class State:
         with self._mutex:
             self._line.remove(waiter)
             self._next_in_line()
+
+    def is_first(self, waiter: Waiter) -> bool:
+        """Whether it is this one's turn."""
+        with self._mutex:
+            return self._line[0] is waiter
 
     def cancel(self, key: AttachmentKey | None, why: str) -> None:
         """End the waiting of one attachment's ADDs, or of all."""

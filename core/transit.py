@@ -59,6 +59,7 @@ class Departure(_Timer):
     pause: float = FIRST_DELETE
     device: int | None = None
     detached: bool = False
+    card: int = 0
 
 
 def with_transit(
@@ -67,7 +68,8 @@ def with_transit(
     """Count what arrives as if it were here, and what leaves as if it stayed.
 
     Otherwise each plan would ask once more for what is on its way, or for the place of
-    an ENI that has not left it.
+    an ENI that has not left it.  ``arrivals`` and ``departures`` are of the view's
+    network card.
     """
     enis = {eni.id: eni for eni in view.enis}
     new = 0
@@ -83,6 +85,7 @@ def with_transit(
                 idle=(),
                 slots=view.eni_slots,
                 age=0.0,
+                card=view.card,
             )
         enis[there.id] = _with_blocks(there, arrival.blocks)
     return evolve(

@@ -74,6 +74,7 @@ class EniView:
     the same of IPv6.  ``lacks`` is what its subnet had none left of when EC2 was asked
     last.  ``age`` is in seconds since it was attached or found.  One that is to be
     ``kept`` is never deleted: the primary ENI, and what was not made for pods.
+    ``card`` is the network card that it is on.
     """
 
     id: str
@@ -87,6 +88,7 @@ class EniView:
     slots6: int = 0
     lacks: frozenset[Kind] = frozenset()
     kept: bool = False
+    card: int = 0
 
     def prefixes_of(self, family: Family) -> tuple[PrefixView, ...]:
         """Its prefixes of one family."""
@@ -112,12 +114,13 @@ class EniView:
 
 @frozen(kw_only=True)
 class CapacityView:
-    """The pool at one moment.
+    """The pool at one moment, as far as it is on one network card.
 
     ``waiting`` is the number of ADDs that wait for an address, ``new_enis`` how many
     more ENIs may be attached.  ``eni_slots`` is how many addresses or prefixes an ENI
     can have beside its own address.  ``lacks`` is what every subnet in which a new ENI
-    could be made had none left of.
+    could be made had none left of.  ``card`` is the network card; cards other than 0
+    are planned, each by itself, where ENABLE_MULTI_NIC is on.
     """
 
     enis: tuple[EniView, ...]
@@ -127,6 +130,7 @@ class CapacityView:
     waiting: int = 0
     max_pods: int = 110
     lacks: frozenset[Kind] = frozenset()
+    card: int = 0
 
     @property
     def free(self) -> int:
@@ -165,12 +169,14 @@ class AssignPrefixes:
 class CreateEni:
     """Attach a new ENI that is born with addresses, or with prefixes.
 
-    EC2 takes either ``addresses`` or ``prefixes``, and ``prefixes6`` beside them.
+    EC2 takes either ``addresses`` or ``prefixes``, and ``prefixes6`` beside them.  A
+    plan need not heed ``card``: the core puts in the view's.
     """
 
     addresses: int = 0
     prefixes: int = 0
     prefixes6: int = 0
+    card: int = 0
 
 
 @frozen(kw_only=True)

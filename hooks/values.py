@@ -7,7 +7,7 @@ follows from these alone, so the same input gives the same objects.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Any, Literal, Protocol, Self
@@ -26,6 +26,12 @@ GATEWAYS: Mapping[Family, Ip] = {
     6: IPv6Address("fe80::1"),
 }
 """The next hop inside every pod; it exists only as a static neighbour entry."""
+
+NIC_CONFIG = "k8s.amazonaws.com/nicConfig"
+"""The annotation by which a pod asks for more than one interface."""
+
+EVERY_CARD = "multi-nic-attachment"
+"""What it asks for: an interface on every network card; no other value is known."""
 
 
 def ifb_name(host_ifname: str) -> str:
@@ -76,6 +82,11 @@ class Pod:
             )
         return value
 
+    @property
+    def wants_every_card(self) -> bool:
+        """Whether it asks for an interface on every network card."""
+        return (self.annotations or {}).get(NIC_CONFIG) == EVERY_CARD
+
     @cached_property
     def host_ifname(self) -> str:
         """The host link: prefix and 11 hex digits.
@@ -84,17 +95,30 @@ class Pod:
         ``<namespace>.<name>``.  Further interfaces add their name; a pod that has no
         name is told by its container id.
         """
+        return self.host_ifname_of(0)
+
+    def ifname_of(self, index: int) -> str:
+        """The interface with this number; the names are the AWS VPC CNI's."""
+        return f"mNicIf{index}" if index else self.ifname
+
+    def host_ifname_of(self, index: int) -> str:
+        """The host link of the interface with this number; that of 0 has none in it."""
         if not (self.namespace and self.name):
             text = f"{self.container_id}.{self.ifname}"
         elif self.ifname == "eth0":
             text = f"{self.namespace}.{self.name}"
         else:
             text = f"{self.namespace}.{self.name}.{self.ifname}"
+        if index:
+            text = f"{text}.{index}"
         return self.veth_prefix + hashlib.sha1(text.encode()).hexdigest()[:11]
 
-    def mac(self, salt: str) -> str:
-        """Return a locally administered MAC address, always the same for one salt."""
-        text = f"{self.container_id}/{self.ifname}/{salt}"
+    def mac(self, salt: str, index: int = 0) -> str:
+        """Return a locally administered MAC address, always the same for one salt.
+
+        ``index`` is the number of the interface that it is for.
+        """
+        text = f"{self.container_id}/{self.ifname_of(index)}/{salt}"
         digits = hashlib.sha256(text.encode()).digest()[:6]
         first = digits[0] & 0xFC | 0x02
         return bytes((first, *digits[1:])).hex(":")
@@ -150,7 +174,8 @@ class Nic:
     """One interface of a pod.
 
     ``addresses`` have full length (/32, /128); ``gateways`` are next hops inside the
-    pod, one per family.  ``eni`` is None behind a foreign main plugin.
+    pod, one per family.  ``eni`` is None behind a foreign main plugin.  ``index`` is
+    its number in the pod; that of CNI_IFNAME is 0, and the default route is by it.
     """
 
     ifname: str
@@ -161,6 +186,20 @@ class Nic:
     gateways: tuple[Ip, ...] = ()
     eni: Eni | None = None
     index: int = 0
+
+    @classmethod
+    def of(cls, pod: Pod, index: int, leases: Sequence[Lease]) -> Self:
+        """Make the interface with this number, of leases that are of one ENI."""
+        return cls(
+            ifname=pod.ifname_of(index),
+            host_ifname=pod.host_ifname_of(index),
+            mac=pod.mac("pod", index),
+            host_mac=pod.mac("host", index),
+            addresses=tuple(ip_interface(lease.address) for lease in leases),
+            gateways=tuple(GATEWAYS[one.address.version] + index for one in leases),
+            eni=leases[0].eni,
+            index=index,
+        )
 
 
 @frozen(kw_only=True)
@@ -184,16 +223,14 @@ class Allocation:
         if len(enis) != 1:
             msg = f"one interface needs addresses of one ENI, not of {sorted(enis)}"
             raise UnsupportedError(msg)
-        nic = Nic(
-            ifname=pod.ifname,
-            host_ifname=pod.host_ifname,
-            mac=pod.mac("pod"),
-            host_mac=pod.mac("host"),
-            addresses=tuple(ip_interface(lease.address) for lease in leases),
-            gateways=tuple(GATEWAYS[lease.address.version] for lease in leases),
-            eni=leases[0].eni,
+        return cls(nics=(Nic.of(pod, 0, leases),))
+
+    @classmethod
+    def of_cards(cls, pod: Pod, leases: Sequence[Lease]) -> Self:
+        """Make one interface of each lease; the first is CNI_IFNAME."""
+        return cls(
+            nics=tuple(Nic.of(pod, index, (one,)) for index, one in enumerate(leases))
         )
-        return cls(nics=(nic,))
 
 
 @frozen(kw_only=True)
@@ -276,6 +313,14 @@ class Pool(Protocol):
         """Take an IPv4 and an IPv6 address of one ENI, both or none.
 
         Raises PoolEmptyError when no ENI has both.
+        """
+        ...
+
+    def take_each_card(self, *, prefer: Kind | None = None) -> tuple[Lease, ...]:
+        """Take an IPv4 address of every managed network card, in order, all or none.
+
+        Raises PoolEmptyError when a card has none, UnsupportedError where
+        ENABLE_MULTI_NIC is off.
         """
         ...
 

@@ -36,6 +36,13 @@ def pod() -> None:
     help="Ask for a port of the node, such as 8080:80, 5353:53/udp or"
     " 127.0.0.1:8080:80; may be repeated.",
 )
+@click.option(
+    "--annotation",
+    "annotations",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="An annotation of the pods, for entries that ask for them; may be repeated.",
+)
 @with_json
 @for_lab
 def add(
@@ -45,6 +52,7 @@ def add(
     node: int,
     bandwidth: str | None,
     ports: tuple[str, ...],
+    annotations: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Run the conflist's whole chain for each pod and print the CNI result.
@@ -59,6 +67,7 @@ def add(
         node=node,
         bandwidth=_rates(bandwidth),
         ports=[_port(text) for text in ports],
+        annotations=_pairs(annotations),
     )
     if as_json:
         results = {a["name"]: a.get("result") or a["error"] for a in answers}
@@ -66,6 +75,18 @@ def add(
     else:
         show.added(console(), answers)
     _end(answers)
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    """Read each `KEY=VALUE`."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            msg = f"--annotation {text}: not of the form KEY=VALUE"
+            raise click.UsageError(msg)
+        pairs[key] = value
+    return pairs
 
 
 def _rates(text: str | None) -> tuple[int, int] | None:

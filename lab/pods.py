@@ -24,6 +24,10 @@ NO_BURST_LIMIT = 2**32 - 1
 """What containerd asks for as burst wherever a rate is given."""
 
 
+ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
+"""The capability under which containerd passes a pod's annotations."""
+
+
 @frozen(kw_only=True)
 class Pod:
     """One pod: what the chain is run with, and at last the CNI result it gave."""
@@ -105,11 +109,12 @@ class Pods:
         node: int = 1,
         bandwidth: tuple[int, int] | None = None,
         ports: Sequence[Mapping[str, Any]] = (),
+        annotations: Mapping[str, str] | None = None,
     ) -> list[dict[str, Any]]:
         """Add pods to a node, side by side.
 
         ``bandwidth`` is in bits per second, to and from the pod; 0 is no limit.
-        ``ports`` are runtimeConfig's portMappings.
+        ``ports`` are runtimeConfig's portMappings, ``annotations`` the pods'.
         Returns, for each, ``{"name", "node", "seconds"}`` with ``result``, the CNI
         result, or ``error``, the CNI error.
         """
@@ -119,6 +124,8 @@ class Pods:
             runtime["bandwidth"] = _shape(*bandwidth)
         if ports:
             runtime["portMappings"] = ports
+        if annotations:
+            runtime[ANNOTATIONS] = dict(annotations)
         born = [self._conceive(name, node, runtime) for name in pods]
         with ThreadPoolExecutor(AT_ONCE) as threads:
             return list(threads.map(lambda pod: self._add(pod, where), born))

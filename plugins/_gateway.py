@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import Final
 
-from eniplug.hooks import Neighbor, Nic, Object, Route
+from eniplug.hooks import MAIN_TABLE, POD, Neighbor, Nic, Object, Route, Rule
 
 DEFAULT: Final = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
@@ -14,9 +14,24 @@ DEFAULT: Final = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 def through_gateway(nic: Nic) -> Iterator[Object]:
     """Declare a pod's way out: all goes to the gateway, whose MAC is the host link's.
 
-    The neighbour is static, so no ARP or neighbour discovery is ever needed.
+    The neighbour is static, so no ARP or neighbour discovery is ever needed.  A further
+    interface has a table of its own, for what is sent with its address.
     """
+    table = nic.index or MAIN_TABLE
     for gateway in nic.gateways:
-        yield Route(destination=ip_network(gateway), link=nic.ifname)
-        yield Route(destination=DEFAULT[gateway.version], link=nic.ifname, via=gateway)
+        yield Route(destination=ip_network(gateway), link=nic.ifname, table=table)
+        yield Route(
+            destination=DEFAULT[gateway.version],
+            link=nic.ifname,
+            via=gateway,
+            table=table,
+        )
         yield Neighbor(link=nic.ifname, address=gateway, mac=nic.host_mac)
+    for address in nic.addresses if nic.index else ():
+        yield Rule(
+            priority=1,
+            family=address.version,
+            src=ip_network(address.ip),
+            table=table,
+            side=POD,
+        )

@@ -27,6 +27,8 @@ from eniplug.hooks import (
     Unassign,
     hookimpl,
 )
+from eniplug.hooks.errors import UnsupportedError
+from eniplug.hooks.values import NIC_CONFIG
 from eniplug.plugins._capacity import (
     emptiest_first,
     fullest_first,
@@ -34,6 +36,7 @@ from eniplug.plugins._capacity import (
     surplus,
     whole_enis,
 )
+from eniplug.plugins._nics import interfaces
 
 SIZE: Final = 16
 """Addresses of a /28."""
@@ -48,10 +51,16 @@ class PrefixDelegation:
 
     @hookimpl
     def allocate_ip(self, pod: Pod, pool: Pool) -> Allocation:
-        """Give the pod its addresses, out of prefixes as long as there are some."""
+        """Give the pod its addresses, out of prefixes as long as there are some.
+
+        Raises UnsupportedError when a pod with IPv6 asks for every network card.
+        """
+        if pod.wants_every_card and self.family != "ipv4":
+            msg = f"{NIC_CONFIG}: pods of {self.family} have one interface"
+            raise UnsupportedError(msg, "take the pod's annotation away")
         match self.family:
             case "ipv4":
-                return Allocation.of(pod, pool.take(prefer="prefix"))
+                return interfaces(pod, pool, prefer="prefix")
             case "ipv6":
                 return Allocation.of(pod, pool.take(6, prefer="prefix"))
             case "dual-stack":

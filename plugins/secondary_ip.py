@@ -32,6 +32,7 @@ from eniplug.plugins._capacity import (
     surplus,
     whole_enis,
 )
+from eniplug.plugins._nics import interfaces
 
 
 @frozen(eq=False, kw_only=True)
@@ -40,8 +41,11 @@ class SecondaryIp:
 
     @hookimpl
     def allocate_ip(self, pod: Pod, pool: Pool) -> Allocation:
-        """Give the pod one address; those of prefixes, if there are any, drain."""
-        return Allocation.of(pod, pool.take(prefer="address"))
+        """Give the pod one address; those of prefixes, if there are any, drain.
+
+        With the annotation for it, one of every network card.
+        """
+        return interfaces(pod, pool, prefer="address")
 
     @hookimpl
     def plan_capacity(self, view: CapacityView) -> tuple[Action, ...]:

@@ -29,11 +29,11 @@ class PoolHost:
     settings: Settings
     waiting: int = 0
 
-    def view(self) -> CapacityView:
+    def views(self) -> Sequence[CapacityView]:
         """The pool at this moment."""
         self.pool.expire()
         limits = self.cloud.instance_limits
-        return CapacityView(
+        view = CapacityView(
             enis=self.pool.views(),
             targets=self.settings.targets,
             eni_slots=limits.eni_slots,
@@ -41,9 +41,11 @@ class PoolHost:
             waiting=self.waiting,
             max_pods=limits.max_pods,
         )
+        return (view,)
 
-    def plan(self, view: CapacityView) -> Sequence[Action]:
+    def plan(self, views: Sequence[CapacityView]) -> Sequence[Action]:
         """Ask the plugin."""
+        (view,) = views
         return self.plan_capacity(view)
 
     def link_of(self, mac: str) -> str | None:

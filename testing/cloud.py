@@ -52,7 +52,9 @@ class MemoryCloud:
     instance_id: str = "i-0123456789abcdef0"
     instance_type: str = "t3.small"
     instance_limits: Limits = field(
-        factory=lambda: Limits(max_enis=3, ipv4_per_eni=4, ipv6_per_eni=4),
+        factory=lambda: Limits(
+            max_enis=3, ipv4_per_eni=4, ipv6_per_eni=4, cards={0: 3}
+        ),
     )
     groups: tuple[str, ...] = ("sg-1",)
     subnets: Mapping[str, IPv4Network | MemorySubnet] = field(
@@ -234,7 +236,11 @@ class MemoryCloud:
         if eni in attached:
             msg = f"EC2 refuses AttachNetworkInterface: {eni_id} is in use"
             raise RetryError(msg)
-        if len(attached) >= self.instance_limits.max_enis:
+        if card not in (self.instance_limits.cards or (0,)):
+            msg = f"EC2 refuses AttachNetworkInterface: there is no card {card}"
+            raise CloudError(msg)
+        on_card = [e for e in attached if e.card == card]
+        if len(on_card) >= self.instance_limits.max_enis_of(card):
             msg = f"EC2 refuses AttachNetworkInterface: limit of {self.instance_type}"
             raise EniLimitError(msg)
         self._check_places(eni, 0)

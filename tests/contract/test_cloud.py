@@ -139,7 +139,7 @@ def world(
 
 
 def test_limits_are_asked_by_name(world: World) -> None:
-    limits = Limits(max_enis=3, ipv4_per_eni=4, ipv6_per_eni=4, prefixes=True)
+    limits = Limits(max_enis=3, ipv4_per_eni=4, ipv6_per_eni=4, cards={0: 3})
     assert world.cloud.limits("t3.small") == limits
     with pytest.raises(CloudError):
         world.cloud.limits("t3.none")

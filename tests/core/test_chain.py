@@ -112,6 +112,9 @@ class NoPool:
     def take_pair(self, **_: object) -> tuple[Lease, Lease]:
         return self.take(), self.take()
 
+    def take_each_card(self, **_: object) -> tuple[Lease, ...]:
+        return (self.take(),)
+
     def held(self, **_: str) -> int:
         return 0
 

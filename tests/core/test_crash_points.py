@@ -125,17 +125,19 @@ class Host:
 
     agent: Agent
 
-    def view(self) -> CapacityView:
+    def views(self) -> Sequence[CapacityView]:
         enis, waiting = self.agent.state.views()
-        return CapacityView(
+        view = CapacityView(
             enis=enis,
             targets=Settings().targets,
             eni_slots=LIMITS.eni_slots,
             new_enis=LIMITS.max_enis - len(enis),
             waiting=waiting,
         )
+        return (view,)
 
-    def plan(self, view: CapacityView) -> Sequence[Action]:
+    def plan(self, views: Sequence[CapacityView]) -> Sequence[Action]:
+        (view,) = views
         return self.agent.planner.plan_capacity(view)
 
     def link_of(self, mac: str) -> str | None:

@@ -90,7 +90,7 @@ def test_unmanaged_enis_are_set_aside(
 
     assert [eni.device for eni in facts.managed] == [0]
     assert facts.unmanaged == (foreign,)
-    assert facts.places_lost == 1
+    assert facts.places_lost() == 1
 
 
 PRIMARY = EniFacts(
@@ -121,14 +121,14 @@ SECOND = evolve(PRIMARY, id="eni-1", device=1)
             True,
             False,
         ),
-        (evolve(SECOND, card=1), True, False),
+        (evolve(SECOND, card=1), True, True),
         (evolve(SECOND, kind="efa"), True, True),
         (evolve(SECOND, kind="efa-only"), True, False),
         (evolve(SECOND, kind="trunk"), True, False),
         (evolve(SECOND, status="detaching"), True, False),
     ],
 )
-def test_tags_type_and_card_say_whether_an_eni_is_managed(
+def test_tags_and_type_say_whether_an_eni_is_managed(
     eni: EniFacts, untagged: bool, expected: bool
 ) -> None:
     assert is_managed(eni, "i-1", untagged) is expected

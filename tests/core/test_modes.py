@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from eniplug.core.ec2 import EniFacts
-from eniplug.core.modes import check_modes, check_primary
+from eniplug.core.modes import check_cards, check_modes, check_primary
 from eniplug.core.settings import Settings
 from eniplug.hooks.errors import ConfigError
 
@@ -28,6 +28,7 @@ SIX = {"name": "prefix-delegation", "family": "ipv6"}
         (DUAL, {"ENABLE_IPv4": "true", "ENABLE_IPv6": "true"}),
         (SIX, {"ENABLE_IPv4": "false", "ENABLE_IPv6": "true"}),
         (SIX, {"WARM_PREFIX_TARGET": "0"}),
+        (DUAL, {"ENABLE_MULTI_NIC": "false"}),
         ("prefix-delegation", {"WARM_PREFIX_TARGET": "0", "WARM_IP_TARGET": "3"}),
     ],
 )
@@ -84,3 +85,25 @@ def test_pods_with_ipv6_need_a_node_with_ipv6(plugin: object) -> None:
 @pytest.mark.parametrize("plugin", ["secondary-ip", "prefix-delegation"])
 def test_pods_with_ipv4_do_not(plugin: str) -> None:
     check_node(PRIMARY, plugin)
+
+
+def check_entries(plugin: object, *, told: object = True) -> None:
+    able = {"io.kubernetes.cri.pod-annotations": told}
+    check_cards([[plugin]], [{"type": "eniplug", "capabilities": able}, {}])
+
+
+@pytest.mark.parametrize("plugin", ["secondary-ip", "prefix-delegation"])
+@pytest.mark.parametrize("told", [None, False, "true"])
+def test_network_cards_need_a_runtime_that_tells_annotations(
+    plugin: str, told: object
+) -> None:
+    check_entries(plugin)
+
+    with pytest.raises(ConfigError, match="pod-annotations"):
+        check_entries(plugin, told=told)
+
+
+@pytest.mark.parametrize("plugin", [SIX, DUAL])
+def test_network_cards_are_for_pods_with_ipv4_alone(plugin: object) -> None:
+    with pytest.raises(ConfigError, match="ENABLE_MULTI_NIC=true"):
+        check_entries(plugin)

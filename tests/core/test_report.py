@@ -79,6 +79,7 @@ def test_an_enis_row_counts_addresses_prefixes_and_places(one: Reported) -> None
 
     assert row == {
         "id": "eni-1",
+        "card": 0,
         "link": "ens5",
         "subnet": "",
         "assigned": 1,

@@ -41,6 +41,40 @@ def test_each_interface_of_a_pod_has_a_host_link_of_its_own() -> None:
     assert first.host_ifname != second.host_ifname
 
 
+def test_further_interfaces_have_the_aws_vpc_cnis_names() -> None:
+    pod = Pod(
+        container_id="c",
+        ifname="eth0",
+        network="vpc",
+        namespace="default",
+        name="web-0",
+    )
+
+    assert [pod.ifname_of(index) for index in (0, 1, 2)] == [
+        "eth0",
+        "mNicIf1",
+        "mNicIf2",
+    ]
+    # printf default.web-0.1 | sha1sum
+    assert pod.host_ifname_of(1) == "enib813f772d20"
+    assert pod.host_ifname_of(0) == pod.host_ifname == "eni0d7763386da"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "expected"),
+    [
+        (None, False),
+        ({}, False),
+        ({"k8s.amazonaws.com/nicConfig": "multi-nic-attachment"}, True),
+        ({"k8s.amazonaws.com/nicConfig": "true"}, False),
+    ],
+)
+def test_a_pod_asks_for_every_card_by_awss_annotation(
+    annotations: dict[str, str] | None, expected: bool
+) -> None:
+    assert evolve(UNNAMED, annotations=annotations).wants_every_card is expected
+
+
 def test_a_pods_host_link_does_not_depend_on_its_container() -> None:
     pod = a_pod()
 
@@ -137,6 +171,22 @@ def test_an_allocation_has_every_lease_on_one_interface() -> None:
     )
     assert allocation == Allocation(nics=(nic,))
     assert hash(allocation) == hash(Allocation(nics=(nic,)))
+
+
+def test_an_allocation_of_cards_has_an_interface_for_each_lease() -> None:
+    other = evolve(PRIMARY, id="eni-9", card=1)
+    leases = [
+        Lease(address=ip_address("10.0.0.7"), eni=PRIMARY),
+        Lease(address=ip_address("10.0.0.8"), eni=other),
+    ]
+
+    first, second = Allocation.of_cards(UNNAMED, leases).nics
+
+    assert Allocation(nics=(first,)) == Allocation.of(UNNAMED, leases[0])
+    assert (second.index, second.ifname, second.eni) == (1, "mNicIf1", other)
+    assert second.host_ifname == UNNAMED.host_ifname_of(1) != first.host_ifname
+    assert [str(one) for one in second.gateways] == ["169.254.1.2"]
+    assert len({first.mac, first.host_mac, second.mac, second.host_mac}) == 4
 
 
 def test_addresses_of_two_enis_are_refused() -> None:

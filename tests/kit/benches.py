@@ -12,6 +12,7 @@ from attrs import define, field
 from eniplug.core.cloud import GATHER, CloudWorker
 from eniplug.core.discover import Facts, eni_of, look
 from eniplug.core.ec2 import INSTANCE_TAG, EniFacts, Limits
+from eniplug.core.host import CARD_TARGETS, on_card
 from eniplug.core.pace import Pace
 from eniplug.core.pool import AddressPool, Quarantined
 from eniplug.core.settings import Settings
@@ -48,20 +49,31 @@ class Node:
     vpc: tuple[IPv4Network, ...] = ()
     unsettled: list[EniplugError] = field(factory=list)
 
-    def view(self) -> CapacityView:
+    def views(self) -> Sequence[CapacityView]:
         limits = self.cloud.instance_limits
-        return CapacityView(
-            enis=self.pool.views(),
-            targets=self.settings.targets,
-            eni_slots=limits.eni_slots,
-            new_enis=limits.max_enis - len(self.pool.enis()),
-            waiting=self.waiting,
-        )
+        views: list[CapacityView] = []
+        for card in limits.cards or (0,):
+            enis = tuple(eni for eni in self.pool.views() if eni.card == card)
+            views.append(
+                CapacityView(
+                    enis=enis,
+                    targets=CARD_TARGETS if card else self.settings.targets,
+                    eni_slots=limits.eni_slots,
+                    new_enis=limits.max_enis_of(card) - len(enis),
+                    waiting=0 if card else self.waiting,
+                    card=card,
+                )
+            )
+        return views
 
-    def plan(self, view: CapacityView) -> Sequence[Action]:
+    def plan(self, views: Sequence[CapacityView]) -> Sequence[Action]:
         if self.bugs:
             raise self.bugs.pop()
-        return self.planner.plan_capacity(view)
+        return [
+            on_card(view.card, action)
+            for view in views
+            for action in self.planner.plan_capacity(view)
+        ]
 
     def link_of(self, mac: str) -> str | None:
         enis = self.cloud.all_enis.values()
@@ -175,7 +187,8 @@ def bench(
     metadata = MemoryMetadata(cloud=cloud)
     settings = Settings.from_environ(environ)
     node = Node(cloud, settings, clock, AddressPool(30, clock))
-    facts = look(metadata, cloud, manage_untagged=True)
+    multi_nic = len(cloud.instance_limits.cards) > 1
+    facts = look(metadata, cloud, manage_untagged=True, multi_nic=multi_nic)
     # The agent adopts the primary ENI before it starts the worker.
     node.adopt(eni_of(facts.primary, "ens1", 1), facts.primary.secondary)
     cloud.calls.clear()

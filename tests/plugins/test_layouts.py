@@ -7,8 +7,9 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from ipaddress import IPv4Address, ip_address
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,13 +19,14 @@ from pyroute2 import netns
 
 from eniplug.core.kernel import Kernel
 from eniplug.hooks import (
+    POD,
     Allocation,
-    Eni,
     Lease,
     NftTable,
     Node,
     NodeSettings,
     Object,
+    Rule,
 )
 from eniplug.plugins.flat_routes import FlatRoutes
 from eniplug.plugins.pod_veth import PodVeth
@@ -86,7 +88,7 @@ class Machine:
     kernel: Kernel = field(factory=Kernel)
 
     def up(self) -> None:
-        """Lay the ENIs, apply the node's objects, add the pods."""
+        """Lay the ENIs, and apply the node's objects."""
         run = self.world.run
         for eni in self.node.enis:
             far = f"{eni.link}-far"
@@ -103,12 +105,19 @@ class Machine:
             NftTable(family="inet", name="count", text=COUNT),
         ]
         self.kernel.settle((), sorted(objects, key=lambda one: one.rank), {})
-        self._add("first", FIRST, PRIMARY)
-        self._add("other", OTHER, SECOND)
 
-    def _add(self, name: str, address: str, eni: Eni) -> None:
+    def add_two(self) -> None:
+        """Add a pod of each ENI."""
+        self.add("first", FIRST)
+        self.add("other", OTHER)
+
+    def add(self, name: str, *addresses: str) -> Sequence[Object]:
+        """Add a pod with an interface for each address; returns its objects."""
         pod = a_pod(name=name, container_id=name)
-        allocation = Allocation.of(pod, Lease(address=ip_address(address), eni=eni))
+        first, second = self.node.enis
+        enis = {FIRST: first, OTHER: second}
+        leases = [Lease(address=ip_address(one), eni=enis[one]) for one in addresses]
+        allocation = Allocation.of_cards(pod, leases)
         objects: list[Object] = [*PodVeth().setup_netns(pod, allocation)]
         match self.layout:
             case FlatRoutes():
@@ -117,7 +126,10 @@ class Machine:
                 objects += self.layout.program_routes(allocation)
         self.kernel.apply(objects, self.world.pod(name))
         # The kernel lets the pod's end send a moment after the host's end came up.
-        wait_until(lambda: self.world.ip("link", "show", "eth0", pod=name), _is_up)
+        for nic in allocation.nics:
+            look = partial(self.world.ip, "link", "show", nic.ifname, pod=name)
+            wait_until(look, _is_up)
+        return objects
 
     def socket(self, pod: str, address: str) -> socket.socket:
         """Open a pod's UDP socket on PORT."""
@@ -132,9 +144,10 @@ class Machine:
         made.bind((address, PORT))
         return made
 
-    def send(self, pod: str, to: str, times: int = 1) -> None:
+    def send(self, pod: str, to: str, times: int = 1, *, source: str = "") -> None:
         """Send datagrams of one connection from a pod."""
-        with closing(self.socket(pod, {"first": FIRST, "other": OTHER}[pod])) as one:
+        source = source or {"first": FIRST, "other": OTHER}[pod]
+        with closing(self.socket(pod, source)) as one:
             for _ in range(times):
                 one.sendto(b"?", (to, PORT))
 
@@ -197,6 +210,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     with a_world("pt") as world:
         machine = Machine(world, request.param())
         machine.up()
+        machine.add_two()
         yield machine
 
 
@@ -264,6 +278,7 @@ def test_with_external_snat_each_pod_leaves_by_its_own_eni(
     with a_world("pt") as world:
         machine = Machine(world, layout(), node)
         machine.up()
+        machine.add_two()
 
         for pod in ("first", "other"):
             machine.send(pod, OUTSIDE)
@@ -275,6 +290,7 @@ def test_flat_routes_let_no_pod_send_with_another_pods_address() -> None:
     with a_world("pt") as world:
         machine = Machine(world, FlatRoutes())
         machine.up()
+        machine.add_two()
         world.run("ip", "addr", "add", FIRST, "dev", "lo", pod="other")
         with closing(machine.socket("other", FIRST)) as forger:
             forger.sendto(b"?", (IN_VPC, PORT))
@@ -282,6 +298,40 @@ def test_flat_routes_let_no_pod_send_with_another_pods_address() -> None:
         machine.send("other", IN_VPC)
 
         assert machine.left() == [Way("ens6", "other")]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_interface_of_a_pod_is_a_way_of_its_own(layout: type[Layout]) -> None:
+    other = evolve(SECOND, card=1, table=10101)
+    with a_world("pt") as world:
+        machine = Machine(world, layout(), evolve(NODE, enis=(PRIMARY, other)))
+        machine.up()
+        world.pod("empty")
+        before = world.snapshot()
+        pod = machine.add("both", FIRST, OTHER)
+        assert machine.kernel.check(pod, world.pods["both"]) == ()
+
+        for source in (FIRST, OTHER):
+            machine.send("both", IN_VPC, source=source)
+            machine.send("both", OUTSIDE, source=source)
+
+        assert sorted(machine.left(4)) == sorted(
+            [
+                Way("ens5", "first"),
+                Way("ens6", "other"),
+                Way("ens5", "node"),
+                Way("ens5", "node"),
+            ]
+        )
+        rule = next(o for o in pod if isinstance(o, Rule) and o.side is POD)
+        world.run("ip", "rule", "del", "priority", "1", pod="both")
+        (lost,) = machine.kernel.check(pod, world.pods["both"])
+        assert lost.object == rule
+
+        assert machine.kernel.remove(pod, world.pods["both"]) == ()
+        machine.kernel.reap()
+        assert world.snapshot() == before
+        assert world.snapshot("both") == world.snapshot("empty")
 
 
 @pytest.mark.smoke

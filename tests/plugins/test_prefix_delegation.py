@@ -10,6 +10,7 @@ from eniplug.core.pool import AddressPool
 from eniplug.hooks import (
     Eni,
     Kind,
+    Lease,
     Pod,
     Targets,
 )
@@ -25,6 +26,9 @@ NOTHING: frozenset[Kind] = frozenset({"prefix", "address"})
 
 class OpenPool(AddressPool):
     """A pool without the line of those who wait."""
+
+    def take_each_card(self, *, prefer: Kind | None = None) -> tuple[Lease, ...]:
+        return self.take_each((0, 1), prefer=prefer)
 
     def held(self, **match: str) -> int:
         return len(match)

@@ -99,6 +99,9 @@ class Desk:
     def take_pair(self, *, prefer: Kind | None = None) -> tuple[Lease, Lease]:
         return self.pool.take_pair(prefer=prefer)
 
+    def take_each_card(self, *, prefer: Kind | None = None) -> tuple[Lease, ...]:
+        return self.pool.take_each((0, 1), prefer=prefer)
+
     def held(self, **match: str) -> int:
         return len(match)
 
