@@ -60,8 +60,8 @@ def check_cards(
     able = [entry.get("capabilities") or {} for entry in entries]
     if not any(one.get(ANNOTATIONS) is True for one in able):
         msg = f"ENABLE_MULTI_NIC=true, and no entry has the capability {ANNOTATIONS}"
-        remedy = "add it to the first entry: the runtime then tells it of the annotation"
-        raise ConfigError(msg, f"{remedy} by which a pod asks")
+        remedy = "add it to the first entry: a pod asks by an annotation"
+        raise ConfigError(msg, remedy)
 
 
 def check_primary(primary: EniFacts, entries: Iterable[Sequence[Any]]) -> None:

@@ -69,7 +69,8 @@ def result_of(
                     address["gateway"] = str(way.via)
             ips.append(address)
     for way in ways:
-        if way.table == MAIN_TABLE and way.link in inside:
+        # A default route that comes last is no way that the pod goes by itself.
+        if way.table == MAIN_TABLE and not way.metric and way.link in inside:
             route = {"dst": str(way.destination)}
             routes.append(route | ({"gw": str(way.via)} if way.via else {}))
     return result

@@ -15,7 +15,8 @@ def through_gateway(nic: Nic) -> Iterator[Object]:
     """Declare a pod's way out: all goes to the gateway, whose MAC is the host link's.
 
     The neighbour is static, so no ARP or neighbour discovery is ever needed.  A further
-    interface has a table of its own, for what is sent with its address.
+    interface has a table of its own, for what is sent with its address; and a default
+    route that comes last, for what is bound to it by name and has no address yet.
     """
     table = nic.index or MAIN_TABLE
     for gateway in nic.gateways:
@@ -27,6 +28,14 @@ def through_gateway(nic: Nic) -> Iterator[Object]:
             table=table,
         )
         yield Neighbor(link=nic.ifname, address=gateway, mac=nic.host_mac)
+        if nic.index:
+            yield Route(
+                destination=DEFAULT[gateway.version],
+                link=nic.ifname,
+                via=gateway,
+                metric=nic.index,
+                onlink=True,
+            )
     for address in nic.addresses if nic.index else ():
         yield Rule(
             priority=1,
