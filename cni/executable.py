@@ -4,7 +4,7 @@
 One file, standard library only, CPython 3.7 and newer.  The interpreter's start is the
 greater part of its time: ``socket`` and ``json`` would double that, so ``_socket`` and
 ``posix``, which are built in, are used.  `eniplug.cni.wire` has the form of what is
-sent.
+sent.  ``native/eniplug.c`` is the same in C: what is changed here is changed there.
 """
 
 import posix
@@ -27,6 +27,7 @@ PATIENCE = {b"ADD": 110.0}  # seconds from the start to the answer; kubelet wait
 LESS_PATIENCE = 30.0  # the same for what never waits for an address
 MAGIC = b"eniplug\x01"
 LIMIT = 1 << 20  # bytes of a request's body, and of an answer's output
+MOST = 1024  # variables that are sent
 HEAD = 6  # bytes before an answer's output: version, exit status, length
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 WITHOUT_AGENT = {b"ADD": 11, b"CHECK": 11, b"DEL": 0, b"GC": 11, b"STATUS": 50}
@@ -142,7 +143,7 @@ def ask(
     give_up = None
     while True:
         try:
-            return call(request, netns, path, max(end - time.monotonic(), PAUSE))
+            return call(request, netns, path, end)
         except OSError:
             now = time.monotonic()
             if give_up is None:
@@ -152,10 +153,8 @@ def ask(
         time.sleep(PAUSE)
 
 
-def call(
-    request: bytes, netns: "Optional[int]", path: str, patience: float
-) -> "Answer":
-    """Ask once.
+def call(request: bytes, netns: "Optional[int]", path: str, end: float) -> "Answer":
+    """Ask once, until ``end`` on the monotonic clock.
 
     Raises OSError when the agent is away: no socket of root's, nobody listens, or the
     connection ends before the answer does.
@@ -164,24 +163,34 @@ def call(
         raise PermissionError(path + " is not owned by root")
     connection = socket(AF_UNIX, SOCK_STREAM)
     try:
-        connection.settimeout(patience)
+        limit(connection, end)
         connection.connect(path)
         rights = []
         if netns is not None:
             rights.append((SOL_SOCKET, SCM_RIGHTS, netns.to_bytes(4, sys.byteorder)))
         sent = connection.sendmsg([request], rights)
         if sent < len(request):  # even sending nothing fails on a closed connection
+            limit(connection, end)
             connection.sendall(request[sent:])
-        return receive(connection)
+        return receive(connection, end)
     finally:
         connection.close()
 
 
-def receive(connection: socket) -> "Answer":
+def limit(connection: socket, end: float) -> None:
+    """Let the connection's next call take until the end; raises OSError after it."""
+    left = end - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    connection.settimeout(left)
+
+
+def receive(connection: socket, end: float) -> "Answer":
     """Receive one answer; raises OSError when it is not whole, or none of ours."""
     data = b""
     length = HEAD
     while len(data) < length:
+        limit(connection, end)
         part = connection.recv(1 << 16)
         if not part:
             raise ConnectionError("the connection ended before the answer")
@@ -202,8 +211,9 @@ def encode(request_id: bytes, environ: "Environ", stdin: bytes) -> bytes:
             if len(pair) >> 16:
                 raise RefusedError(4, show(key) + " is too long", "bad-environment")
             pairs.append(len(pair).to_bytes(2, "little") + pair)
-    if len(pairs) >> 16:
-        raise RefusedError(4, "there are too many CNI_* variables", "bad-environment")
+            if len(pairs) > MOST:
+                what = "there are too many CNI_* variables"
+                raise RefusedError(4, what, "bad-environment")
     parts = [request_id, len(pairs).to_bytes(2, "little")]
     parts += pairs
     parts += [len(stdin).to_bytes(4, "little"), stdin]
@@ -298,7 +308,7 @@ def report(error: RefusedError, stdin: bytes) -> bytes:
 
 def show(text: bytes) -> str:
     """Make bytes of the environment readable."""
-    return text.decode("utf-8", "replace")
+    return text.decode("ascii", "backslashreplace")
 
 
 if __name__ == "__main__":

@@ -73,6 +73,13 @@ def command() -> None:
     metavar="FILE",
     help="The agents' conflist; else the one that is shipped.",
 )
+@click.option(
+    "--executable",
+    type=click.Choice(("native", "python")),
+    default="native",
+    show_default=True,
+    help="Which one the nodes get; Python's where there is no native one.",
+)
 @with_settings
 @click.option(
     "--fault",
@@ -90,6 +97,7 @@ def up(
     subnets: int,
     ipv6: bool | None,
     conflist: Any,
+    executable: str,
     environment: tuple[str, ...],
     fault: Any,
     as_json: bool,
@@ -102,6 +110,7 @@ def up(
         subnets=subnets,
         ipv6=ipv6,
         conflist=conflist and conflist.read(),
+        executable=executable,
         environment=settings_of(environment),
         faults=_object(fault) if fault else {},
     )

@@ -9,15 +9,14 @@ import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from importlib.util import find_spec
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+from eniplug.cni import executable_path, native_path
 from eniplug.lab.chain import NodeChain
 from eniplug.lab.cloud import POD_SUBNETS, Cloud
 from eniplug.lab.control import Command
-from eniplug.lab.errors import LabError
 from eniplug.lab.fabric import EC2, IMDS, Fabric
 from eniplug.lab.facts import as_json
 from eniplug.lab.faults import Faults
@@ -77,7 +76,7 @@ class Lab:
         command = self._plan.agent or (*AGENT, *self._conflist())
         nodes = [node for _, node in self._wiring.nodes()]
         for node in nodes:
-            node.install(_executable(), self._types())
+            node.install(_executable(self._plan.executable), self._types())
             node.prepare(command, self._plan.environment)
             node.start()
         with ThreadPoolExecutor(len(nodes) or 1) as waiting:
@@ -201,10 +200,7 @@ class Lab:
         self._faults = faults
 
 
-def _executable() -> Path:
-    """Return the executable's source, which is copied into the nodes."""
-    spec = find_spec("eniplug.cni.executable")
-    if spec is None or spec.origin is None:
-        msg = "eniplug.cni.executable is not installed"
-        raise LabError(msg, "install eniplug whole")
-    return Path(spec.origin)
+def _executable(kind: str) -> Path:
+    """Return the executable that is copied into the nodes."""
+    native = native_path() if kind == "native" else None
+    return native or executable_path()

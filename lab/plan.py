@@ -16,8 +16,9 @@ class Plan:
 
     ``subnets`` is how many more there are for ENIs, ``ipv6`` gives the VPC and its
     nodes IPv6 as well; None: if the conflist or a setting wants it.  ``conflist`` is a
-    conflist's text; None means the one that the agent ships.  ``environment`` is for
-    the agents, ``faults`` for the cloud.
+    conflist's text; None means the one that the agent ships.  ``executable`` is the one
+    that the nodes get, "native" or "python".  ``environment`` is for the agents,
+    ``faults`` for the cloud.
     ``agent`` is the command that is started on each node instead of the agent, for
     tests of the lab.
     """
@@ -28,6 +29,7 @@ class Plan:
     subnets: int = 0
     ipv6: bool | None = None
     conflist: str | None = None
+    executable: str = "native"
     environment: Mapping[str, str] = field(factory=dict)
     faults: Mapping[str, Any] = field(factory=dict)
     agent: tuple[str, ...] | None = None

@@ -13,6 +13,20 @@ import pytest
 LEAVES_WITHIN = 5.0
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--machine",
+        default=os.uname().machine,
+        help="whose native executable is tested; another machine's is run by QEMU",
+    )
+
+
+@pytest.fixture(scope="session")
+def machine(request: pytest.FixtureRequest) -> str:
+    chosen: str = request.config.getoption("machine")
+    return chosen
+
+
 def rooted(item: pytest.Item) -> bool:
     return any(item.get_closest_marker(name) for name in ("root", "lab", "smoke"))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import stat
 import struct
@@ -13,14 +14,15 @@ from functools import cache
 from pathlib import Path
 from shutil import which
 from threading import Event
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eniplug.cni import executable, executable_path, versions, wire
-from eniplug.cni.executable import run
-from kit.agents import LIMIT, answers, fake_agent, says, waits_for
+from eniplug.cni import executable, versions, wire
+from kit.agents import LIMIT, Heard, answers, fake_agent, says, waits_for
+from kit.executables import NativeRun, Program, Run, native_program, python_program
 
 NETNS = "/proc/self/ns/net"
 CONFIG = b'{"cniVersion": "0.4.0", "name": "vpc", "type": "eniplug"}'
@@ -61,12 +63,26 @@ def read(data: bytes) -> wire.Request:
     return reader.request
 
 
+@pytest.fixture(params=["python", "native"])
+def run(
+    request: pytest.FixtureRequest,
+    machine: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Run:
+    """Each of the two executables; the one in Python inside this process."""
+    if request.param == "python":
+        return executable.run
+    return NativeRun(tmp_path_factory.mktemp("native"), machine)
+
+
 # -- with the agent --------------------------------------------------------------------
 # (root: what is not a socket of root's is told nothing)
 
 
 @pytest.mark.root
-def test_the_agent_gets_environment_configuration_and_namespace(tmp_path: Path) -> None:
+def test_the_agent_gets_environment_configuration_and_namespace(
+    run: Run, tmp_path: Path
+) -> None:
     sent = environ(
         "ADD",
         TRACEPARENT="00-1",
@@ -89,13 +105,13 @@ def test_the_agent_gets_environment_configuration_and_namespace(tmp_path: Path) 
 
 @pytest.mark.root
 @pytest.mark.parametrize("status", [0, 1, 255])
-def test_the_agents_answer_is_passed_on(tmp_path: Path, status: int) -> None:
+def test_the_agents_answer_is_passed_on(run: Run, tmp_path: Path, status: int) -> None:
     with fake_agent(tmp_path, answers(status, RESULT)):
         assert run(environ("ADD"), CONFIG, str(tmp_path)) == (status, RESULT)
 
 
 @pytest.mark.root
-def test_an_answer_may_be_as_long_as_the_wire_lets_it(tmp_path: Path) -> None:
+def test_an_answer_may_be_as_long_as_the_wire_lets_it(run: Run, tmp_path: Path) -> None:
     output = b"x" * wire.LIMIT
     with fake_agent(tmp_path, answers(0, output)):
         assert run(environ("ADD"), CONFIG, str(tmp_path)) == (0, output)
@@ -103,7 +119,9 @@ def test_an_answer_may_be_as_long_as_the_wire_lets_it(tmp_path: Path) -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize("command", ["GC", "STATUS"])
-def test_no_namespace_travels_where_none_is_meant(tmp_path: Path, command: str) -> None:
+def test_no_namespace_travels_where_none_is_meant(
+    run: Run, tmp_path: Path, command: str
+) -> None:
     with fake_agent(tmp_path) as agent:
         assert run(environ(command), CONFIG, str(tmp_path)) == (0, b"")
 
@@ -113,7 +131,7 @@ def test_no_namespace_travels_where_none_is_meant(tmp_path: Path, command: str) 
 @pytest.mark.root
 @pytest.mark.parametrize("netns", ["", "/run/netns/ct-gone"])
 def test_a_delete_whose_namespace_is_gone_goes_without(
-    tmp_path: Path, netns: str
+    run: Run, tmp_path: Path, netns: str
 ) -> None:
     with fake_agent(tmp_path) as agent:
         answer = run(environ("DEL", CNI_NETNS=netns), CONFIG, str(tmp_path))
@@ -124,7 +142,7 @@ def test_a_delete_whose_namespace_is_gone_goes_without(
 
 
 @pytest.mark.root
-def test_a_slow_agent_is_waited_for(tmp_path: Path) -> None:
+def test_a_slow_agent_is_waited_for(run: Run, tmp_path: Path) -> None:
     event = Event()
     slow = waits_for(event, answers(0, RESULT))
     with fake_agent(tmp_path, slow) as agent, ThreadPoolExecutor() as pool:
@@ -140,6 +158,7 @@ def test_a_slow_agent_is_waited_for(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_an_agent_that_never_answers_is_not_waited_for_without_end(
+    run: Run,
     tmp_path: Path,
 ) -> None:
     event = Event()
@@ -151,7 +170,23 @@ def test_an_agent_that_never_answers_is_not_waited_for_without_end(
 
 
 @pytest.mark.root
-def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+def test_an_agent_that_dribbles_is_not_waited_for_without_end(
+    run: Run, tmp_path: Path
+) -> None:
+    def dribble(connection: socket.socket, _: Heard) -> None:
+        for byte in wire.encode_answer(0, b"x" * 1000):
+            connection.sendall(bytes((byte,)))
+            time.sleep(0.05)
+
+    with fake_agent(tmp_path, dribble):
+        answer = run(environ("CHECK"), CONFIG, str(tmp_path), patience=0.3)
+
+    assert code_of(answer) == 11
+    assert b"timed out" in answer[1]
+
+
+@pytest.mark.root
+def test_no_descriptor_is_left_open(run: Run, tmp_path: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))
 
     with fake_agent(tmp_path, says(b""), answers()):
@@ -168,7 +203,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     ("command", "code"), [("CHECK", 11), ("STATUS", 50), ("GC", 11)]
 )
 def test_what_cannot_wait_is_refused_at_once(
-    tmp_path: Path, command: str, code: int
+    run: Run, tmp_path: Path, command: str, code: int
 ) -> None:
     began = time.monotonic()
 
@@ -180,7 +215,7 @@ def test_what_cannot_wait_is_refused_at_once(
     assert time.monotonic() - began < executable.RETRY / 2
 
 
-def test_an_add_gives_up_after_a_while(tmp_path: Path) -> None:
+def test_an_add_gives_up_after_a_while(run: Run, tmp_path: Path) -> None:
     began = time.monotonic()
 
     answer = run(environ("ADD"), CONFIG, str(tmp_path), retry=0.3)
@@ -190,7 +225,7 @@ def test_an_add_gives_up_after_a_while(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_an_add_finds_an_agent_that_comes_later(tmp_path: Path) -> None:
+def test_an_add_finds_an_agent_that_comes_later(run: Run, tmp_path: Path) -> None:
     with ThreadPoolExecutor() as pool:
         future = pool.submit(run, environ("ADD"), CONFIG, str(tmp_path), LIMIT)
         with fake_agent(tmp_path, answers(0, RESULT)):
@@ -203,7 +238,7 @@ def test_an_add_finds_an_agent_that_comes_later(tmp_path: Path) -> None:
     [b"", wire.encode_answer(0, RESULT)[:3], wire.encode_answer(0, RESULT)[:-1]],
 )
 def test_an_add_whose_answer_was_lost_is_repeated_under_its_id(
-    tmp_path: Path, broken: bytes
+    run: Run, tmp_path: Path, broken: bytes
 ) -> None:
     with fake_agent(tmp_path, says(broken), says(broken), answers(0, RESULT)) as agent:
         answer = run(environ("ADD"), CONFIG, str(tmp_path), retry=LIMIT)
@@ -215,7 +250,7 @@ def test_an_add_whose_answer_was_lost_is_repeated_under_its_id(
 
 
 @pytest.mark.root
-def test_every_call_has_an_id_of_its_own(tmp_path: Path) -> None:
+def test_every_call_has_an_id_of_its_own(run: Run, tmp_path: Path) -> None:
     with fake_agent(tmp_path) as agent:
         run(environ("ADD"), CONFIG, str(tmp_path))
         run(environ("ADD"), CONFIG, str(tmp_path))
@@ -229,7 +264,7 @@ def test_every_call_has_an_id_of_its_own(tmp_path: Path) -> None:
     [b"\x02\x00\x00\x00\x00\x00", struct.pack("<BBI", 1, 0, wire.LIMIT + 1) + b"x"],
 )
 def test_what_is_no_answer_of_this_version_is_not_believed(
-    tmp_path: Path, strange: bytes
+    run: Run, tmp_path: Path, strange: bytes
 ) -> None:
     with fake_agent(tmp_path, says(strange)):
         answer = run(environ("CHECK"), CONFIG, str(tmp_path))
@@ -238,7 +273,9 @@ def test_what_is_no_answer_of_this_version_is_not_believed(
 
 
 @pytest.mark.parametrize("made", [True, False], ids=["folder", "no folder"])
-def test_a_delete_leaves_a_tombstone_and_succeeds(tmp_path: Path, made: bool) -> None:
+def test_a_delete_leaves_a_tombstone_and_succeeds(
+    run: Run, tmp_path: Path, made: bool
+) -> None:
     folder = tmp_path if made else tmp_path / "eniplug"
 
     answer = run(environ("DEL"), CONFIG, str(folder))
@@ -254,7 +291,7 @@ def test_a_delete_leaves_a_tombstone_and_succeeds(tmp_path: Path, made: bool) ->
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_tombstones_lie_in_the_order_of_the_deletes(tmp_path: Path) -> None:
+def test_tombstones_lie_in_the_order_of_the_deletes(run: Run, tmp_path: Path) -> None:
     ids = [f"c{i}" for i in range(5)]
 
     for one in ids:
@@ -265,7 +302,9 @@ def test_tombstones_lie_in_the_order_of_the_deletes(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_a_delete_whose_answer_was_lost_leaves_a_tombstone(tmp_path: Path) -> None:
+def test_a_delete_whose_answer_was_lost_leaves_a_tombstone(
+    run: Run, tmp_path: Path
+) -> None:
     with fake_agent(tmp_path, says(b"\x01")) as agent:
         assert run(environ("DEL"), CONFIG, str(tmp_path)) == (0, b"")
 
@@ -273,7 +312,9 @@ def test_a_delete_whose_answer_was_lost_leaves_a_tombstone(tmp_path: Path) -> No
     assert read(left).id == agent.heard[0].request.id
 
 
-def test_a_delete_that_cannot_be_left_is_to_be_repeated(tmp_path: Path) -> None:
+def test_a_delete_that_cannot_be_left_is_to_be_repeated(
+    run: Run, tmp_path: Path
+) -> None:
     (tmp_path / "tombstones").write_text("")
 
     assert code_of(run(environ("DEL"), CONFIG, str(tmp_path))) == 11
@@ -282,7 +323,7 @@ def test_a_delete_that_cannot_be_left_is_to_be_repeated(tmp_path: Path) -> None:
 @pytest.mark.root
 @pytest.mark.parametrize(("command", "code"), [("ADD", 11), ("STATUS", 50)])
 def test_a_socket_that_is_not_roots_is_told_nothing(
-    tmp_path: Path, command: str, code: int
+    run: Run, tmp_path: Path, command: str, code: int
 ) -> None:
     with fake_agent(tmp_path, answers(0, RESULT)) as agent:
         os.chown(agent.path, 65534, 65534)
@@ -298,7 +339,9 @@ def test_a_socket_that_is_not_roots_is_told_nothing(
 
 
 @pytest.mark.parametrize("netns", ["", "/run/netns/ct-gone"])
-def test_an_add_without_a_namespace_is_refused(tmp_path: Path, netns: str) -> None:
+def test_an_add_without_a_namespace_is_refused(
+    run: Run, tmp_path: Path, netns: str
+) -> None:
     answer = run(environ("ADD", CNI_NETNS=netns), CONFIG, str(tmp_path))
 
     assert code_of(answer) == 4
@@ -306,7 +349,9 @@ def test_an_add_without_a_namespace_is_refused(tmp_path: Path, netns: str) -> No
 
 
 @pytest.mark.root
-def test_a_pipe_in_the_namespaces_place_does_not_hold_it_up(tmp_path: Path) -> None:
+def test_a_pipe_in_the_namespaces_place_does_not_hold_it_up(
+    run: Run, tmp_path: Path
+) -> None:
     os.mkfifo(tmp_path / "pipe")
 
     with fake_agent(tmp_path) as agent:
@@ -316,7 +361,9 @@ def test_a_pipe_in_the_namespaces_place_does_not_hold_it_up(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("command", ["", "add", "UPDATE"])
-def test_an_unknown_command_is_refused_by_name(tmp_path: Path, command: str) -> None:
+def test_an_unknown_command_is_refused_by_name(
+    run: Run, tmp_path: Path, command: str
+) -> None:
     answer = run(environ(command), CONFIG, str(tmp_path))
 
     assert code_of(answer) == 4
@@ -324,7 +371,7 @@ def test_an_unknown_command_is_refused_by_name(tmp_path: Path, command: str) -> 
 
 
 @pytest.mark.root
-def test_a_configuration_that_just_fits_arrives(tmp_path: Path) -> None:
+def test_a_configuration_that_just_fits_arrives(run: Run, tmp_path: Path) -> None:
     rest = wire.encode_request(bytes(16), {"CNI_COMMAND": "STATUS"}, b"")
     config = b" " * (wire.LIMIT + 12 - len(rest))
 
@@ -337,7 +384,9 @@ def test_a_configuration_that_just_fits_arrives(tmp_path: Path) -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize("command", ["ADD", "DEL"])
-def test_a_huge_configuration_is_refused(tmp_path: Path, command: str) -> None:
+def test_a_huge_configuration_is_refused(
+    run: Run, tmp_path: Path, command: str
+) -> None:
     with fake_agent(tmp_path) as agent:
         answer = run(environ(command), b"x" * wire.LIMIT, str(tmp_path))
 
@@ -345,26 +394,31 @@ def test_a_huge_configuration_is_refused(tmp_path: Path, command: str) -> None:
     assert not agent.heard
 
 
-def test_a_huge_variable_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_huge_variable_is_refused_by_name(run: Run, tmp_path: Path) -> None:
     answer = run(environ("ADD", CNI_ARGS="A=" + "b" * 70000), CONFIG, str(tmp_path))
 
     assert code_of(answer) == 4
     assert b"CNI_ARGS" in answer[1]
 
 
-def test_more_variables_than_can_be_counted_are_refused(tmp_path: Path) -> None:
-    many = {b"CNI_%d" % i: b"" for i in range(1 << 16)}
+def test_more_variables_than_can_be_counted_are_refused(
+    run: Run, tmp_path: Path
+) -> None:
+    many = {b"CNI_%d" % i: b"" for i in range(executable.MOST)}
 
     answer = run({**environ("STATUS"), **many}, CONFIG, str(tmp_path))
 
     assert code_of(answer) == 4
+    assert b"too many" in answer[1]
 
 
 # -- versions --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", [*versions.VERSIONS, "0.2.0", "9.9.9"])
-def test_version_is_answered_alone_and_as_the_protocol_has_it(version: str) -> None:
+def test_version_is_answered_alone_and_as_the_protocol_has_it(
+    run: Run, version: str
+) -> None:
     asked = json.dumps({"cniVersion": version}).encode()
 
     status, output = run(environ("VERSION", CNI_NETNS="dummy"), asked, "/nowhere")
@@ -387,7 +441,7 @@ def test_version_is_answered_alone_and_as_the_protocol_has_it(version: str) -> N
     ],
 )
 def test_an_error_carries_the_configurations_version(
-    tmp_path: Path, config: bytes, version: str
+    run: Run, tmp_path: Path, config: bytes, version: str
 ) -> None:
     _, output = run(environ("STATUS"), config, str(tmp_path))
 
@@ -424,6 +478,83 @@ def test_both_sides_of_the_wire_encode_alike(
     assert encoded == wire.encode_request(request, given, stdin)
 
 
+# -- the same in both ------------------------------------------------------------------
+
+NEAR_VERSIONS = st.sampled_from(
+    [b'"cniVersion"', b" ", b"\n", b":", b'"', b'"1.1.0"', b"0.4.0", b"\0", b"{", b"1"]
+)
+CONFIGS = st.binary(max_size=30) | st.lists(NEAR_VERSIONS).map(b"".join)
+TEXTS = st.binary(max_size=20).map(lambda text: text.replace(b"\0", b""))
+ENVIRONMENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        b"CNI_COMMAND": st.sampled_from(
+            [b"ADD", b"DEL", b"CHECK", b"GC", b"STATUS", b"VERSION"]
+        )
+        | TEXTS,
+        b"CNI_NETNS": TEXTS | st.just(NETNS.encode()) | st.just(b"/proc/self/exe/x"),
+        b"CNI_ARGS": TEXTS | st.just(b"x" * 65535),
+        b"CNI_": TEXTS,
+        b"TRACEPARENT": TEXTS,
+        b"TRACESTATES": TEXTS,
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def both(
+    tmp_path_factory: pytest.TempPathFactory, machine: str
+) -> tuple[Path, Program]:
+    """The folder of an agent that is away, and the native executable that asks it."""
+    folder = tmp_path_factory.mktemp("both")
+    return folder, native_program(folder / "eniplug", folder, 0.01, machine=machine)
+
+
+@given(variables=ENVIRONMENTS, config=CONFIGS)
+def test_both_executables_say_the_same_when_the_agent_is_away(
+    both: tuple[Path, Program], variables: dict[bytes, bytes], config: bytes
+) -> None:
+    folder, native = both
+    graves = folder / "tombstones"
+
+    answer = executable.run(variables, config, str(folder), 0.01)
+    done = native.run(variables, config)
+
+    assert (done.returncode, done.stdout) == answer
+    if graves.exists():
+        left = [path.read_bytes() for path in sorted(graves.iterdir())]
+        shutil.rmtree(graves)
+        assert len(left) == 2
+        assert left[0][:12] == left[1][:12]
+        assert left[0][28:] == left[1][28:]
+
+
+@pytest.mark.root
+@given(
+    answer=st.binary()
+    | st.builds(
+        lambda version, status, length, output: (
+            bytes((version, status)) + length.to_bytes(4, "little") + output
+        ),
+        st.sampled_from([1, 1, 1, 2]),
+        st.integers(0, 255),
+        st.integers(0, 40) | st.integers(0, 1 << 32).map(lambda n: n & 0xFFFFFFFF),
+        st.binary(max_size=40),
+    ),
+)
+def test_both_executables_take_any_answer_alike(
+    tmp_path_factory: pytest.TempPathFactory, machine: str, answer: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    native = native_program(folder / "eniplug", folder, machine=machine)
+
+    with fake_agent(folder, says(answer)):
+        expected = executable.run(environ("CHECK"), CONFIG, str(folder))
+        done = native.run(environ("CHECK"), CONFIG)
+
+    assert (done.returncode, done.stdout) == expected
+
+
 # -- as a process ----------------------------------------------------------------------
 
 
@@ -448,68 +579,59 @@ def python(request: pytest.FixtureRequest) -> str:
     return interpreters()[request.param]
 
 
-@pytest.fixture
-def script(tmp_path: Path) -> Path:
-    """The executable as it is, but for the folder of the agent's socket."""
-    text = executable_path().read_text()
-    line = f'FOLDER = "{executable.FOLDER}"\n'
-    assert text.count(line) == 1
-    path = tmp_path / "eniplug"
-    path.write_text(text.replace(line, f'FOLDER = "{tmp_path}"\n'))
-    return path
-
-
-def execute(
-    python: str, script: Path, command: str, config: bytes = CONFIG, **more: str
-) -> subprocess.CompletedProcess[bytes]:
-    done = subprocess.run(
-        [python, "-IS", str(script)],
-        input=config,
-        env={
-            os.fsdecode(k): os.fsdecode(v) for k, v in environ(command, **more).items()
-        },
-        capture_output=True,
-        timeout=LIMIT,
-    )
-    assert done.stderr == b""
-    return done
+@pytest.fixture(params=["python", "native"])
+def program(request: pytest.FixtureRequest, machine: str, tmp_path: Path) -> Program:
+    """Each of the two executables, as a command."""
+    if request.param == "python":
+        return python_program(tmp_path / "eniplug", tmp_path)
+    return native_program(tmp_path / "eniplug", tmp_path, machine=machine)
 
 
 @pytest.mark.root
 @pytest.mark.smoke
-def test_every_interpreter_of_this_machine_runs_it(
-    python: str, script: Path, tmp_path: Path
-) -> None:
-    done = execute(python, script, "VERSION")
+def test_every_interpreter_of_this_machine_runs_it(python: str, tmp_path: Path) -> None:
+    runs(python_program(tmp_path / "eniplug", tmp_path, python), tmp_path)
+
+
+@pytest.mark.root
+@pytest.mark.smoke
+def test_this_machine_runs_the_native_one(machine: str, tmp_path: Path) -> None:
+    program = native_program(tmp_path / "eniplug", tmp_path, machine=machine)
+
+    runs(program, tmp_path)
+
+
+def runs(program: Program, folder: Path) -> None:
+    done = program.run(environ("VERSION"), CONFIG)
     assert json.loads(done.stdout) == versions.version_answer("0.4.0")
     assert done.returncode == 0
 
-    with fake_agent(tmp_path, answers(0, RESULT)) as agent:
-        done = execute(python, script, "ADD")
+    with fake_agent(folder, answers(0, RESULT)) as agent:
+        done = program.run(environ("ADD"), CONFIG)
     assert (done.returncode, done.stdout) == (0, RESULT)
     assert agent.heard[0].request.stdin == CONFIG
     assert agent.heard[0].netns == os.stat(NETNS).st_ino
     agent.path.unlink()
 
-    done = execute(python, script, "STATUS")
+    done = program.run(environ("STATUS"), CONFIG)
     assert code_of((done.returncode, done.stdout)) == 50
 
-    done = execute(python, script, "DEL")
+    done = program.run(environ("DEL"), CONFIG)
     assert (done.returncode, done.stdout) == (0, b"")
-    assert len(tombstones(tmp_path)) == 1
+    assert len(tombstones(folder)) == 1
 
 
-def test_a_huge_configuration_is_not_read_to_its_end(script: Path) -> None:
-    done = execute(sys.executable, script, "ADD", b"x" * (8 << 20))
+def test_a_huge_configuration_is_not_read_to_its_end(program: Program) -> None:
+    done = program.run(environ("ADD"), b"x" * (8 << 20))
 
     assert code_of((done.returncode, done.stdout)) == 7
 
 
-def test_run_by_hand_it_says_so_and_reads_nothing(script: Path) -> None:
+def test_run_by_hand_it_says_so_and_reads_nothing(program: Program) -> None:
     here, there = socket.socketpair()
     with here, there:
         done = subprocess.run(
-            [sys.executable, "-IS", str(script)],
+            program.command,
             stdin=there.fileno(),
             env={},
             capture_output=True,
@@ -519,12 +641,65 @@ def test_run_by_hand_it_says_so_and_reads_nothing(script: Path) -> None:
     assert code_of((done.returncode, done.stdout)) == 4
 
 
-def test_it_imports_next_to_nothing(script: Path, tmp_path: Path) -> None:
+def test_a_configuration_that_cannot_be_read_is_refused(program: Program) -> None:
+    deaf = os.open(os.devnull, os.O_WRONLY)
+    try:
+        done = subprocess.run(
+            program.command,
+            stdin=deaf,
+            env=environ("ADD"),
+            capture_output=True,
+            timeout=LIMIT,
+        )
+    finally:
+        os.close(deaf)
+
+    assert code_of((done.returncode, done.stdout)) == 5
+    assert b"[Errno 9] Bad file descriptor" in done.stdout
+
+
+def test_an_answer_that_nobody_reads_is_a_failure(program: Program) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            program.command,
+            input=CONFIG,
+            env=environ("VERSION"),
+            stdout=writer,
+            stderr=subprocess.DEVNULL,
+            timeout=LIMIT,
+        )
+    finally:
+        os.close(writer)
+
+    assert done.returncode == 1
+
+
+class Repeating(dict[bytes, bytes]):
+    """An environment in which a variable stands twice."""
+
+    def items(self) -> Any:
+        """Give the second one last."""
+        return [*super().items(), (b"CNI_IFNAME", b"eth9")]
+
+
+def test_of_a_variable_that_stands_twice_the_first_is_sent(
+    program: Program, tmp_path: Path
+) -> None:
+    done = program.run(Repeating(environ("DEL")), CONFIG)
+
+    assert (done.returncode, done.stdout) == (0, b"")
+    [left] = tombstones(tmp_path)
+    assert read(left).environ["CNI_IFNAME"] == "eth0"
+
+
+def test_it_imports_next_to_nothing(tmp_path: Path) -> None:
     def imported(path: Path) -> set[str]:
         done = subprocess.run(
             [sys.executable, "-IS", "-X", "importtime", str(path)],
             input=CONFIG,
-            env={os.fsdecode(k): os.fsdecode(v) for k, v in environ("DEL").items()},
+            env=environ("DEL"),
             capture_output=True,
             timeout=LIMIT,
         )
@@ -533,8 +708,9 @@ def test_it_imports_next_to_nothing(script: Path, tmp_path: Path) -> None:
         return {line.rpartition("|")[2].strip() for line in lines}
 
     (tmp_path / "bare").write_text("")
+    python_program(tmp_path / "eniplug", tmp_path)
 
-    more = imported(script) - imported(tmp_path / "bare")
+    more = imported(tmp_path / "eniplug") - imported(tmp_path / "bare")
 
     assert more <= {"_socket"}
     assert tombstones(tmp_path)
