@@ -12,7 +12,7 @@ import pytest
 from attrs import field, frozen
 
 from kit.dists import install_plugins
-from kit.labs import LabHand, a_lab, entry
+from kit.labs import EXECUTABLE, LabHand, a_lab, entry
 from kit.netns import namespace
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
@@ -49,6 +49,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHand]:
     settings = {"PYTHONPATH": str(site), "WARM_IP_TARGET": "2"}
     with a_lab("bi", nodes=1, environment=settings) as lab:
         yield lab
+
+
+def test_the_node_has_the_native_executable(lab: LabHand) -> None:
+    assert lab.inside("node1", "head", "-c", "4", EXECUTABLE) == "\x7fELF"
 
 
 @pytest.fixture

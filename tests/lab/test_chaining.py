@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from kit.dists import install_plugins
-from kit.labs import LabHand, a_lab, conflist, entry
+from kit.labs import EXECUTABLE, LabHand, a_lab, conflist, entry
 from kit.mirrors import Protocol, mirrors, who
 from kit.netns import namespace
 
@@ -84,8 +84,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHand]:
     install_plugins(site, "proxy-plugin", {"proxy": "Proxy"}, PLUGINS)
     asked = conflist(MAIN, PORTMAP)
     settings = {"PYTHONPATH": str(site), "WARM_IP_TARGET": "2"}
-    with a_lab("ch", nodes=2, conflist=asked, environment=settings) as lab:
+    plan = {"conflist": asked, "environment": settings, "executable": "python"}
+    with a_lab("ch", nodes=2, **plan) as lab:
         yield lab
+
+
+def test_the_nodes_have_the_executable_in_python(lab: LabHand) -> None:
+    assert lab.inside("node2", "head", "-n", "1", EXECUTABLE).startswith("#!")
 
 
 def cni(lab: LabHand, verb: str, netns: str, file: Path, *words: str) -> dict[str, Any]:
