@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
-from pathlib import Path
 
 import pytest
 
@@ -59,8 +59,20 @@ def test_both_executables_have_the_same_constants() -> None:
     assert ", ".join(f'"{version}"' for version in executable.VERSIONS) in source
 
 
+def test_both_executables_give_the_same_reasons_and_remedies() -> None:
+    reasons = re.compile(r'"((?:bad|agent|read)-[a-z]+(?:: [^"]*)?)"')
+
+    here, there = (
+        set(reasons.findall(path.read_text()))
+        for path in (FOLDER / "eniplug.c", executable_path())
+    )
+
+    assert here
+    assert here == there
+
+
 def test_the_source_can_be_read_in_one_sitting() -> None:
-    source = Path(FOLDER / "eniplug.c").read_text()
+    source = (FOLDER / "eniplug.c").read_text()
 
     assert len(source.splitlines()) <= 300
     assert "malloc" not in source
