@@ -84,8 +84,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHand]:
     install_plugins(site, "proxy-plugin", {"proxy": "Proxy"}, PLUGINS)
     asked = conflist(MAIN, PORTMAP)
     settings = {"PYTHONPATH": str(site), "WARM_IP_TARGET": "2"}
-    plan = {"conflist": asked, "environment": settings, "executable": "python"}
-    with a_lab("ch", nodes=2, **plan) as lab:
+    with a_lab(
+        "ch", nodes=2, conflist=asked, environment=settings, executable="python"
+    ) as lab:
         yield lab
 
 
