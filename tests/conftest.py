@@ -23,8 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def machine(request: pytest.FixtureRequest) -> str:
-    chosen: str = request.config.getoption("machine")
-    return chosen
+    return str(request.config.getoption("machine"))
 
 
 def rooted(item: pytest.Item) -> bool:
