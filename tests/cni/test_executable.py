@@ -17,7 +17,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eniplug.cni import executable, versions, wire
@@ -507,9 +507,12 @@ def both(
 ) -> tuple[Path, Program]:
     """The folder of an agent that is away, and the native executable that asks it."""
     folder = tmp_path_factory.mktemp("both")
-    return folder, native_program(folder / "eniplug", folder, 0.01, machine=machine)
+    return folder, native_program(
+        folder / "eniplug", folder, retry=0.0, machine=machine
+    )
 
 
+@settings(deadline=None)
 @given(variables=ENVIRONMENTS, config=CONFIGS)
 def test_both_executables_say_the_same_when_the_agent_is_away(
     both: tuple[Path, Program], variables: dict[bytes, bytes], config: bytes
@@ -517,7 +520,7 @@ def test_both_executables_say_the_same_when_the_agent_is_away(
     folder, native = both
     graves = folder / "tombstones"
 
-    answer = executable.run(variables, config, str(folder), 0.01)
+    answer = executable.run(variables, config, str(folder), retry=0.0)
     done = native.run(variables, config)
 
     assert (done.returncode, done.stdout) == answer
@@ -530,6 +533,7 @@ def test_both_executables_say_the_same_when_the_agent_is_away(
 
 
 @pytest.mark.root
+@settings(deadline=None)
 @given(
     answer=st.binary()
     | st.builds(
