@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from eniplug.cni.wire import ABOUT, ASK
 from eniplug.core.parts import Part
 from eniplug.core.refusals import Refusal
 from eniplug.core.report import Reporter
+from eniplug.core.state import Waiting
 from eniplug.hooks.errors import UnknownContainerError, VariableError
+
+Whom: TypeAlias = Part | Waiting | Refusal
 
 LAST: Final = "last"
 """Asks for the last refused ADD, whosever it was."""
@@ -37,23 +40,30 @@ def answer(reporter: Reporter, environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _why(reporter: Reporter, about: str) -> list[dict[str, Any]]:
-    """Running pods of that name first, then the last refusal of it."""
+    """Running pods of that name, those that wait, then the last refusal of it."""
     refusals = reporter.refusals.latest()
     if about == LAST:
         return [_refused(one) for one in refusals[:1]]
     parts = reporter.parts()
     for fits in (_is_named, _begins):
         running = [p for p in parts if _fits(fits, about, p)]
+        waiting = [w for w in reporter.waiting() if _fits(fits, about, w)]
         refused = [r for r in refusals if _fits(fits, about, r)]
-        if running or refused:
-            chains = [_running(reporter, part) for part in running]
-            return chains + [_refused(one) for one in refused[:1]]
-    known = dict.fromkeys([*map(_label, parts), *map(_label, refusals)])
+        if running or waiting or refused:
+            return [
+                *(_running(reporter, part) for part in running),
+                *(_waiting(reporter, one) for one in waiting),
+                *(_refused(one) for one in refused[:1]),
+            ]
+    here: list[Whom] = [*parts, *reporter.waiting(), *refusals]
+    known = dict.fromkeys(_label(one) for one in here)
     raise _unknown(about, list(known))
 
 
 def _fits(
-    fits: Callable[[str, str, str, str], bool], about: str, whom: Part | Refusal
+    fits: Callable[[str, str, str, str], bool],
+    about: str,
+    whom: Whom,
 ) -> bool:
     one = whom.pod if isinstance(whom, Part) else whom
     return fits(about, one.namespace, one.name, one.container_id)
@@ -77,6 +87,16 @@ def _running(reporter: Reporter, part: Part) -> dict[str, Any]:
     }
 
 
+def _waiting(reporter: Reporter, one: Waiting) -> dict[str, Any]:
+    line = f"waits for an address since {one.seconds} s, as number {one.place} in line"
+    return {
+        "pod": _label(one),
+        "container": one.container_id,
+        "refused": None,
+        "facts": [line, *reporter.facts()],
+    }
+
+
 def _refused(one: Refusal) -> dict[str, Any]:
     return {
         "pod": _label(one),
@@ -91,7 +111,7 @@ def _refused(one: Refusal) -> dict[str, Any]:
     }
 
 
-def _label(whom: Part | Refusal) -> str:
+def _label(whom: Whom) -> str:
     """``namespace/name``, or the container id of a pod that has no name."""
     one = whom.pod if isinstance(whom, Part) else whom
     return f"{one.namespace}/{one.name}" if one.name else one.container_id

@@ -199,7 +199,9 @@ class Attachments:
             desk.give_back()
             raise
         waiter = self._state.queue(
-            AttachmentKey(pod.container_id, pod.ifname), every_card=desk.every_card
+            AttachmentKey(pod.container_id, pod.ifname),
+            every_card=desk.every_card,
+            pod=(pod.namespace, pod.name),
         )
         try:
             return self._wait(chain, pod, waiter, here)

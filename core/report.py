@@ -17,7 +17,7 @@ from eniplug.core.entries import Entry
 from eniplug.core.parts import Part
 from eniplug.core.refusals import Refusals
 from eniplug.core.settings import Settings
-from eniplug.core.state import State
+from eniplug.core.state import State, Waiting
 from eniplug.core.subnets import SubnetState
 from eniplug.hooks import Block, Eni, EniView, Family, Ip, Nic, Node
 from eniplug.hooks.errors import EniplugError
@@ -88,6 +88,10 @@ class Reporter:
     def parts(self) -> tuple[Part, ...]:
         """All pods' parts."""
         return self._state.parts()
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        """The pods that wait for an address, in order."""
+        return self._state.waiting()
 
     def why_not_ready(self) -> EniplugError | None:
         """Why no ADD can succeed now: no address is left and none can be had."""

@@ -25,7 +25,7 @@ from ipaddress import IPv4Address, IPv6Address
 from threading import Event, Lock
 from typing import Any, TypeVar
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 
 from eniplug.core.claims import Claims
 from eniplug.core.kernel.changes import slot
@@ -51,13 +51,27 @@ T = TypeVar("T")
 class Waiter:
     """An ADD that stands in the line. ``turn`` is set when it should look again.
 
-    ``every_card`` says that it wants an address of each network card.
+    ``every_card`` says that it wants an address of each network card.  ``pod`` is its
+    namespace and name, ``since`` when it came.
     """
 
     key: AttachmentKey
     every_card: bool = False
+    pod: tuple[str, str] = ("", "")
+    since: float = 0.0
     turn: Event = field(factory=Event)
     cancelled: str = ""
+
+
+@frozen(kw_only=True)
+class Waiting:
+    """Who stands in the line: at which place, counted from 1, and since how long."""
+
+    namespace: str
+    name: str
+    container_id: str
+    place: int
+    seconds: float
 
 
 class Desk:
@@ -289,13 +303,34 @@ class State:
 
     # -- the line ----------------------------------------------------------------------
 
-    def queue(self, key: AttachmentKey, *, every_card: bool = False) -> Waiter:
+    def queue(
+        self,
+        key: AttachmentKey,
+        *,
+        every_card: bool = False,
+        pod: tuple[str, str] = ("", ""),
+    ) -> Waiter:
         """Stand in the line, for one address or one of each network card."""
-        waiter = Waiter(key, every_card)
+        waiter = Waiter(key, every_card, pod, self._now())
         with self._mutex:
             self._line.append(waiter)
         self._wake_cloud()
         return waiter
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        """Who stands in the line, in order."""
+        with self._mutex:
+            line, now = tuple(self._line), self._now()
+        return tuple(
+            Waiting(
+                namespace=waiter.pod[0],
+                name=waiter.pod[1],
+                container_id=waiter.key.container_id,
+                place=place,
+                seconds=round(now - waiter.since, 1),
+            )
+            for place, waiter in enumerate(line, 1)
+        )
 
     def leave(self, waiter: Waiter) -> None:
         """Leave the line, served or not; the next one may look."""

@@ -9,6 +9,7 @@ import pytest
 from attrs import evolve
 
 from eniplug.core import asks
+from eniplug.core.parts import AttachmentKey
 from eniplug.core.report import SHOWN
 from eniplug.core.subnets import SubnetState
 from eniplug.hooks.errors import (
@@ -33,6 +34,24 @@ def why(one: Reported, about: str) -> list[dict[str, object]]:
     environ = {"ENIPLUG_ASK": "why", "ENIPLUG_ABOUT": about}
     found: list[dict[str, object]] = asks.answer(one.reporter, environ)["found"]
     return found
+
+
+def test_a_pod_that_waits_is_told_with_its_place_in_the_line(one: Reported) -> None:
+    one.state.queue(AttachmentKey("first", "eth0"))
+    one.state.queue(AttachmentKey("second", "eth0"), pod=("web", "shop"))
+    one.clock.advance(2.5)
+
+    (told,) = why(one, "web/shop")
+
+    assert (told["pod"], told["container"]) == ("web/shop", "second")
+    assert told["refused"] is None
+    facts = told["facts"]
+    assert isinstance(facts, list)
+    assert facts[0] == "waits for an address since 2.5 s, as number 2 in line"
+    assert "pods that wait for an address: 2" in facts
+    with pytest.raises(UnknownContainerError, match="no pod 'shopp'") as caught:
+        why(one, "shopp")
+    assert "web/shop" in caught.value.details
 
 
 # -- status ----------------------------------------------------------------------------
