@@ -19,29 +19,24 @@ from ipaddress import IPv4Address, IPv6Address
 from itertools import count as counting
 from threading import Event, Thread
 from typing import Final, Protocol
-from uuid import uuid4
 
 import structlog
 from attrs import evolve
 
 from eniplug.core.arrivals import Arrivals, Receiver
 from eniplug.core.audit import Audit, Ward
+from eniplug.core.calls import Calls, Journal
+from eniplug.core.departures import Departures
 from eniplug.core.discover import Facts, is_managed
-from eniplug.core.ec2 import CLUSTER_TAG, INSTANCE_TAG, Cloud, EniFacts
+from eniplug.core.ec2 import Cloud, EniFacts
 from eniplug.core.imds import Metadata
-from eniplug.core.leftovers import (
-    CREATED_TAG,
-    DESCRIPTION,
-    STAMP,
-    is_forsaken,
-    is_of,
-    is_stamped,
-)
 from eniplug.core.lookout import Lookout, Resident
+from eniplug.core.owner import Owner
 from eniplug.core.pace import Pace
 from eniplug.core.settings import Settings
 from eniplug.core.subnets import Subnets, SubnetState
-from eniplug.core.transit import Arrival, Departure, with_transit
+from eniplug.core.transit import Arrival, with_transit
+from eniplug.core.upkeep import Upkeep
 from eniplug.hooks.capacity import (
     Action,
     AssignAddresses,
@@ -54,28 +49,18 @@ from eniplug.hooks.capacity import (
     Unassign,
 )
 from eniplug.hooks.errors import (
-    CloudError,
     DeniedError,
     EniLimitError,
     EniplugError,
     NoFreePrefixError,
-    RetryError,
     SubnetFullError,
     ThrottledError,
 )
 
 log = structlog.get_logger()
 
-OWNER_TAG: Final = "eks:eni:owner"
-
 IDLE: Final = 5.0
 """Seconds between looks when nobody wakes the worker: addresses cool, ENIs age."""
-
-SWEEP_EVERY: Final = 3600.0
-"""Seconds between looks for ENIs that were left behind."""
-
-LATEST_TRY: Final = 60.0
-"""Seconds between tries to be rid of an ENI that EC2 will not let go."""
 
 GIVE_BACK_EVERY: Final = 30.0
 """Seconds between calls that give single addresses back, as AWS's program has it."""
@@ -99,7 +84,7 @@ LET_PASS: Final = 0.005
 need not share the interpreter with a plan for the next one."""
 
 
-class Host(Receiver, Ward, Resident, Protocol):
+class Host(Receiver, Ward, Resident, Journal, Protocol):
     """What the worker needs of the agent; safe to call from the worker's thread."""
 
     def views(self) -> Sequence[CapacityView]:
@@ -116,14 +101,6 @@ class Host(Receiver, Ward, Resident, Protocol):
 
     def remember(self, managed: Sequence[EniFacts]) -> None:
         """Keep what EC2 said of the ENIs, for a start without EC2."""
-        ...
-
-    def intend(self, token: str, what: str) -> None:
-        """Commit that a call is about to be made."""
-        ...
-
-    def done(self, token: str) -> None:
-        """Commit that the call's outcome is known."""
         ...
 
 
@@ -153,7 +130,6 @@ class CloudWorker(Thread):
         pace: Pace | None = None,
     ) -> None:
         super().__init__(name="cloud", daemon=True)
-        self._cloud = cloud
         self._host = host
         self._facts = facts
         self._settings = settings
@@ -161,6 +137,12 @@ class CloudWorker(Thread):
         self._clock = clock
         self._today = today
         self._pace = pace or Pace(clock)
+        self._calls = Calls(cloud, self._pace, host)
+        self._owner = Owner(
+            instance_id=facts.instance_id,
+            cluster=settings.cluster_name,
+            more=settings.additional_eni_tags,
+        )
         self._ending = Event()
         self._enis = {eni.id: eni for eni in facts.managed}
         self._aside = {eni.id: eni for eni in facts.unmanaged}
@@ -175,13 +157,20 @@ class CloudWorker(Thread):
             facts.limits.prefixes,
         )
         self._metadata = metadata
-        self._departures: dict[str, Departure] = {}
+        self._departures = Departures(self._calls, clock)
+        self._upkeep = Upkeep(
+            self._calls,
+            self._enis,
+            self._departures,
+            self._lookout,
+            self._owner,
+            others=not settings.disable_leaked_eni_cleanup,
+            clock=clock,
+            today=today,
+        )
         self._given_back: dict[Block, float] = {}
-        self._doubts: list[str] = []
-        self._untagged: list[str] = []
         self._recount_due = not facts.fresh
         self._asked = self._looked = clock()
-        self._swept = float("-inf")
         self._waiting = 0
         self._gathering: tuple[float, float] | None = None
         self._gave_back = float("-inf")
@@ -277,21 +266,19 @@ class CloudWorker(Thread):
         self._host.remember(self._facts.managed)
         if not self._facts.fresh:
             return
-        self._untagged = [
-            eni.id for eni in self._facts.managed if self._lacks_tags(eni)
-        ]
         for eni in self._facts.managed:
+            self._upkeep.meet(eni)
             let_in = self._audit.compare(eni.id, eni.blocks, self._clock())
             self._arrivals.expect(eni, let_in, new=eni.id not in adopted)
-            self._recount_due = self._recount_due or self._is_untied(eni)
+            self._recount_due = self._recount_due or self._owner.left_untied(eni)
         for eni in self._facts.unmanaged:
-            if self._is_ours(eni) and eni.status == "detaching":
-                self._depart(eni, eni.attachment_id, detached=True)
+            if self._owner.made(eni) and eni.status == "detaching":
+                self._departures.begin(eni, eni.attachment_id, detached=True)
 
     def _next(self) -> float:
         now, pace = self._clock(), self._pace.wait()
         waits = [IDLE, *(one.due - now for one in self._arrivals.all())]
-        waits += (max(one.due - now, pace) for one in self._departures.values())
+        waits += (max(one.due - now, pace) for one in self._departures)
         if pace:
             waits.append(pace)
         return max(min(waits), 0.0)
@@ -299,7 +286,7 @@ class CloudWorker(Thread):
     # -- one action --------------------------------------------------------------------
 
     def _act(self, views: Sequence[CapacityView]) -> bool:
-        if self._recount_due:
+        if self._recount_due or self._calls.in_doubt or self._departures.unsure:
             self._recount()
             return True
         if self._settings.disable_network_resource_provisioning:
@@ -326,7 +313,7 @@ class CloudWorker(Thread):
     def _leaving(self, card: int) -> int:
         """Places that are taken and serve nobody, beside those known at the start."""
         aside = sum(eni.card == card for eni in self._aside.values())
-        leaving = sum(one.card == card for one in self._departures.values())
+        leaving = sum(one.card == card for one in self._departures)
         return leaving + aside - self._facts.places_lost(card)
 
     # -- growing -----------------------------------------------------------------------
@@ -356,13 +343,15 @@ class CloudWorker(Thread):
         with (
             # That a subnet has no /80 says nothing of its /28s.
             self._asking_subnet("" if six else eni.subnet, kind, number),
-            self._intent(f"assign {number} {what} to {eni.id}"),
+            self._calls.intent(f"assign {number} {what} to {eni.id}"),
         ):
             try:
                 if isinstance(action, AssignAddresses):
-                    blocks = self._ask().assign(eni.id, number)
+                    blocks = self._calls.ask().assign(eni.id, number)
                 else:
-                    blocks = self._ask().assign_prefixes(eni.id, number, action.family)
+                    blocks = self._calls.ask().assign_prefixes(
+                        eni.id, number, action.family
+                    )
             except EniLimitError:
                 # EC2 counts more than we do: find out what it has.
                 self._recount_due = True
@@ -403,27 +392,28 @@ class CloudWorker(Thread):
         )
         with (
             self._asking_subnet(subnet, kind, number),
-            self._intent(f"create an ENI with {number} of {kind}") as token,
+            self._calls.intent(f"create an ENI with {number} of {kind}") as token,
         ):
-            eni = self._ask().create_eni(
+            eni = self._calls.ask().create_eni(
                 subnet,
                 self._lookout.groups,
                 want,
                 token=token,
-                description=DESCRIPTION + self._facts.instance_id,
-                tags=self._tags() | {CREATED_TAG: self._today().strftime(STAMP)},
+                description=self._owner.description,
+                tags=self._owner.birth_tags(self._today()),
             )
             attachment = None
             try:
-                attachment = self._ask().attach(
+                attachment = self._calls.ask().attach(
                     eni.id, self._facts.instance_id, device, action.card
                 )
-                self._ask().delete_on_termination(eni.id, attachment)
+                self._calls.ask().delete_on_termination(eni.id, attachment)
             except EniplugError:
                 # Some device of which we do not know is there already.
                 self._recount_due = self._recount_due or attachment is None
+                self._departures.begin(eni, attachment)
                 with suppress(ThrottledError):
-                    self._part_with(self._depart(eni, attachment))
+                    self._departures.part_with(eni.id)
                 raise
         log.info("ENI attached", eni=eni.id, device=device, subnet=subnet)
         made = _placed(eni, device, action.card, attachment)
@@ -436,8 +426,7 @@ class CloudWorker(Thread):
         most = self._facts.limits.max_enis_of(card)
         here = (*self._enis.values(), *self._aside.values())
         devices = {eni.device for eni in here if eni.card == card}
-        leaving = self._departures.values()
-        devices |= {one.device for one in leaving if one.card == card}
+        devices |= {one.device for one in self._departures if one.card == card}
         if len(devices - {None}) >= most:
             where = f" on network card {card}" if card else ""
             msg = f"{self._facts.instance_type} may have {most} ENIs{where}"
@@ -449,7 +438,7 @@ class CloudWorker(Thread):
         if not self._subnets.list_is_due:
             return
         try:
-            found = self._ask().describe_subnets(
+            found = self._calls.ask().describe_subnets(
                 self._facts.primary.vpc, self._facts.zone
             )
         except DeniedError as error:
@@ -472,7 +461,7 @@ class CloudWorker(Thread):
         gone = self._enis.pop(action.eni)
         self._host.remember(tuple(self._enis.values()))
         log.info("ENI given back", eni=gone.id)
-        self._depart(gone, gone.attachment_id, device=gone.device)
+        self._departures.begin(gone, gone.attachment_id, device=gone.device)
         return True
 
     def _unassign(self, eni_id: str, blocks: Sequence[Block]) -> bool:
@@ -488,8 +477,8 @@ class CloudWorker(Thread):
             return False
         self._gave_back = now
         try:
-            with self._intent(f"unassign {len(idle)} blocks of {eni_id}"):
-                self._ask().unassign(eni_id, idle)
+            with self._calls.intent(f"unassign {len(idle)} blocks of {eni_id}"):
+                self._calls.ask().unassign(eni_id, idle)
         except EniplugError:
             # They are still the ENI's: back into the pool, once all agree on it.
             self._recount_due = True
@@ -498,7 +487,7 @@ class CloudWorker(Thread):
         log.info("given back", eni=eni_id, count=len(idle), first=str(idle[0]))
         return True
 
-    # -- departures, and what was left behind ------------------------------------------
+    # -- looking whether all is as it should be ----------------------------------------
 
     def _give_up(self, arrival: Arrival) -> None:
         """Part with an ENI that never came; ask again what a known one has."""
@@ -507,64 +496,17 @@ class CloudWorker(Thread):
             self._recount_due = True
             return
         self._enis.pop(eni.id, None)
-        if self._is_ours(eni):
-            self._depart(eni, eni.attachment_id)
-
-    def _depart(
-        self,
-        eni: EniFacts,
-        attachment: str | None,
-        *,
-        device: int | None = None,
-        detached: bool = False,
-    ) -> Departure:
-        now = self._clock()
-        leaving = Departure(
-            eni_id=eni.id,
-            attachment=attachment,
-            device=device,
-            card=eni.card,
-            detached=detached,
-            since=now,
-            due=now,
-        )
-        self._departures[eni.id] = leaving
-        return leaving
+        if self._owner.made(eni):
+            self._departures.begin(eni, eni.attachment_id)
 
     def _tidy(self) -> bool:
-        """Go one step further with an ENI that leaves, or find those left behind."""
-        now = self._clock()
-        due = [one for one in self._departures.values() if one.due <= now]
-        if due:
-            self._part_with(min(due, key=lambda one: one.due))
+        """Go one step further with an ENI that leaves, or see to the others."""
+        if self._departures.step():
             return True
-        if self._untagged:
-            self._tag()
+        if self._upkeep.step(self._facts.primary.vpc):
+            self._host.remember(tuple(self._enis.values()))
             return True
-        if now - self._swept >= SWEEP_EVERY:
-            self._swept = now
-            self._sweep()
-            return True
-        return self._regroup() or self._look()
-
-    def _regroup(self) -> bool:
-        """Give one ENI the primary's security groups, if it has others."""
-        eni = next(filter(self._lookout.differs, self._enis.values()), None)
-        if eni is None:
-            return False
-        groups = self._lookout.groups
-        try:
-            self._ask().set_groups(eni.id, groups)
-        except ThrottledError:
-            raise
-        except EniplugError as error:
-            log.warning("ENI keeps its groups", eni=eni.id, error=error.message)
-            self._lookout.refused(eni.id)
-            return True
-        log.info("ENI has the primary's groups", eni=eni.id, groups=groups)
-        self._enis[eni.id] = evolve(eni, groups=groups)
-        self._host.remember(tuple(self._enis.values()))
-        return True
+        return self._look()
 
     def _look(self) -> bool:
         """Look whether IMDS contradicts the pool; EC2 is asked if it does.
@@ -587,58 +529,6 @@ class CloudWorker(Thread):
                 return True
         return False
 
-    def _part_with(self, leaving: Departure) -> None:
-        """Detach an ENI, or delete it; what fails is tried again, ever less often."""
-        now = self._clock()
-        try:
-            if leaving.attachment is not None and not leaving.detached:
-                with self._intent(f"detach {leaving.eni_id}"):
-                    self._ask().detach(leaving.attachment)
-                leaving.detached = True
-                leaving.later(now)
-                return
-            with self._intent(f"delete {leaving.eni_id}"):
-                self._ask().delete_eni(leaving.eni_id)
-        except ThrottledError:
-            raise
-        except RetryError:
-            # It is attached still.  If nobody knows how, EC2 does.
-            self._recount_due = self._recount_due or leaving.attachment is None
-            leaving.later(now)
-            return
-        except EniplugError as error:
-            log.warning("ENI stays", eni=leaving.eni_id, error=error.message)
-            leaving.later(now, LATEST_TRY)
-            return
-        del self._departures[leaving.eni_id]
-        log.info("ENI deleted", eni=leaving.eni_id)
-
-    def _tag(self) -> None:
-        """Put our tags on ENIs that somebody else made, as AWS's program does."""
-        enis = [eni for eni in self._untagged if eni in self._enis]
-        self._untagged = []
-        try:
-            self._ask().tag(enis, self._tags())
-        except DeniedError as error:
-            log.warning("ENIs cannot be tagged", error=error.message)
-
-    def _sweep(self) -> None:
-        """Find ENIs that hang on nothing: of this instance, and of dead ones."""
-        others = not self._settings.disable_leaked_eni_cleanup
-        found = self._ask().leaked(self._facts.primary.vpc, self._settings.cluster_name)
-        for eni in found:
-            if eni.id in self._enis or eni.id in self._departures:
-                continue
-            if self._is_ours(eni) or (others and is_forsaken(eni, self._today())):
-                log.info("leaked ENI found", eni=eni.id, description=eni.description)
-                self._depart(eni, None)
-            elif (
-                others
-                and not is_stamped(eni)
-                and eni.description.startswith(DESCRIPTION)
-            ):
-                self._ask().tag([eni.id], {CREATED_TAG: self._today().strftime(STAMP)})
-
     def _recount(self) -> None:
         """Ask EC2 what there is, after an answer was lost or contradicted us."""
         now = self._clock()
@@ -647,11 +537,11 @@ class CloudWorker(Thread):
             for block, since in self._given_back.items()
             if now - since < SHOWN_AFTER
         }
-        found = self._ask().enis(self._facts.instance_id)
+        found = self._calls.ask().enis(self._facts.instance_id)
         here = {eni.id for view in self._host.views() for eni in view.enis}
         for eni in found:
             if eni.id in self._departures:
-                self._departures[eni.id].attachment = eni.attachment_id
+                self._departures.learn(eni.id, eni.attachment_id)
             elif eni.id in self._enis:
                 self._hold_against(eni, new=eni.id not in here)
             elif eni.id not in self._aside:
@@ -661,11 +551,10 @@ class CloudWorker(Thread):
             self._miss(eni_id)
         self._host.remember(tuple(self._enis.values()))
         self._recount_due, self._asked = False, now
-        if self._doubts:
-            self._swept = float("-inf")
-        for token in self._doubts:
-            self._host.done(token)
-        self._doubts.clear()
+        self._departures.unsure = False
+        if self._calls.in_doubt:
+            self._upkeep.sweep_soon()
+        self._calls.settled()
 
     def _hold_against(self, eni: EniFacts, *, new: bool) -> None:
         """Compare what the pool has of an ENI with what EC2 says."""
@@ -673,19 +562,19 @@ class CloudWorker(Thread):
         has = set(eni.blocks) - self._given_back.keys()
         let_in = self._audit.compare(eni.id, has, self._clock())
         self._arrivals.expect(eni, let_in, new=new)
-        if eni.attachment_id and self._is_untied(eni):
-            self._ask().delete_on_termination(eni.id, eni.attachment_id)
+        if eni.attachment_id and self._owner.left_untied(eni):
+            self._calls.ask().delete_on_termination(eni.id, eni.attachment_id)
 
     def _meet(self, eni: EniFacts) -> None:
         """An ENI that was not known: one that was cut off on its way, or another's."""
         untagged = self._settings.manage_untagged_eni
         serves = eni.card in self._facts.cards
-        if self._is_ours(eni):
-            self._depart(eni, eni.attachment_id)
+        if self._owner.made(eni):
+            self._departures.begin(eni, eni.attachment_id)
         elif serves and is_managed(eni, self._facts.instance_id, untagged):
             log.info("ENI found", eni=eni.id)
             self._enis[eni.id] = eni
-            self._untagged += [eni.id] if self._lacks_tags(eni) else []
+            self._upkeep.meet(eni)
             self._arrivals.expect(eni, eni.blocks, new=True)
         else:
             self._aside[eni.id] = eni
@@ -699,49 +588,6 @@ class CloudWorker(Thread):
         self._enis.pop(eni_id)
         self._arrivals.forget(eni_id)
         self._audit.forget(eni_id)
-
-    # -- calls -------------------------------------------------------------------------
-
-    def _ask(self) -> Cloud:
-        """Return the cloud for one call."""
-        self._pace.spend()
-        return self._cloud
-
-    @contextmanager
-    def _intent(self, what: str) -> Generator[str]:
-        """Commit a call's intent; keep it while the outcome is in doubt."""
-        token = str(uuid4())
-        self._host.intend(token, what)
-        try:
-            yield token
-        except (DeniedError, RetryError):
-            self._host.done(token)
-            raise
-        except CloudError:
-            # It may have happened: EC2 is asked before the next action.
-            self._doubts.append(token)
-            self._recount_due = True
-            raise
-        self._host.done(token)
-
-    def _is_ours(self, eni: EniFacts) -> bool:
-        """Tell whether an agent of this instance made that ENI."""
-        return is_of(eni, self._facts.instance_id)
-
-    def _is_untied(self, eni: EniFacts) -> bool:
-        """Tell whether an ENI of ours would outlive its instance."""
-        return self._is_ours(eni) and not eni.on_termination
-
-    def _lacks_tags(self, eni: EniFacts) -> bool:
-        return not self._tags().items() <= eni.tags.items()
-
-    def _tags(self) -> dict[str, str]:
-        """What marks an ENI as this node's, and its cluster's."""
-        tags = {INSTANCE_TAG: self._facts.instance_id}
-        if self._settings.cluster_name:
-            tags[CLUSTER_TAG] = self._settings.cluster_name
-            tags[OWNER_TAG] = "amazon-vpc-cni"
-        return tags | dict(self._settings.additional_eni_tags)
 
 
 def _kind_of(block: Block) -> tuple[int, bool]:
