@@ -24,17 +24,34 @@ def with_appended(ours: bytes, found: bytes, before: bytes | None) -> bytes:
     ``before`` is our text of the last time, None if that is not known.  Raises CniError
     when ``found`` is no conflist.
     """
-    own = {*OURS, *_types(ours)}
-    with suppress(CniError):  # a record that is broken is as good as none
-        own |= _types(before) if before else set()
     there = decode(found, "it")
-    theirs = [entry for entry in _entries(there) if entry["type"] not in own]
+    theirs = _theirs(there, _types(ours), before)
     wanted = decode(ours, "our own")
     if theirs:
         wanted["plugins"] = [*wanted["plugins"], *theirs]
     if wanted == there:
         return found
     return json.dumps(wanted, indent=2).encode() + b"\n" if theirs else ours
+
+
+def has_appended(found: bytes, before: bytes | None) -> bool:
+    """Tell whether somebody else's entries stand in the file.
+
+    One that is no conflist counts as somebody else's whole.
+    """
+    try:
+        return bool(_theirs(decode(found, "it"), set(), before))
+    except CniError:
+        return True
+
+
+def _theirs(
+    there: dict[str, Any], ours: set[str], before: bytes | None
+) -> list[dict[str, Any]]:
+    own = {*OURS, *ours}
+    with suppress(CniError):  # a record that is broken is as good as none
+        own |= _types(before) if before else set()
+    return [entry for entry in _entries(there) if entry["type"] not in own]
 
 
 def _types(conflist: bytes) -> set[str]:

@@ -18,8 +18,9 @@ from typing import Any
 import click
 from attrs import frozen
 
+from eniplug.core.appended import has_appended
 from eniplug.core.attach import is_alive
-from eniplug.core.install import NAME
+from eniplug.core.install import NAME, RECORD
 from eniplug.core.kernel import Kernel
 from eniplug.core.kernel.settle import was_there
 from eniplug.core.parts import Part
@@ -90,7 +91,7 @@ class Leftover:
     def remove(self, kernel: Kernel, run_dir: Path) -> None:
         """Remove it all.  Raises KernelError, with the store still there."""
         if self.conflist is not None:
-            self.conflist.unlink(missing_ok=True)  # no more pods from here on
+            _take_away(self.conflist)  # no more pods from here on
         wrong = [
             words
             for part in reversed(self.parts)
@@ -105,6 +106,17 @@ class Leftover:
         for folder in (run_dir / "tombstones", run_dir):
             with suppress(OSError):  # somebody else's files are in it, or it is gone
                 folder.rmdir()
+
+
+def _take_away(conflist: Path) -> None:
+    """Remove the conflist; what others appended to it is kept beside it."""
+    record = conflist.with_name(RECORD)
+    before = record.read_bytes() if record.exists() else None
+    if has_appended(conflist.read_bytes(), before):
+        conflist.rename(conflist.with_name(f"{conflist.name}.removed"))
+    else:
+        conflist.unlink()
+    record.unlink(missing_ok=True)
 
 
 def _deed(one: Object, earlier: Mapping[Key, str]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eniplug.cni.errors import CniError
-from eniplug.core.appended import with_appended
+from eniplug.core.appended import has_appended, with_appended
 
 MAIN = {"type": "eniplug", "plugins": ["secondary-ip"]}
 PORTMAP = {"type": "portmap", "capabilities": {"portMappings": True}}
@@ -120,3 +120,13 @@ def test_in_any_order_ours_come_first_and_theirs_are_kept(
 def test_what_is_no_conflist_is_said_to_be_none(found: bytes) -> None:
     with pytest.raises(CniError):
         with_appended(conflist(MAIN), found, None)
+
+
+def test_what_is_anothers_is_told_also_without_a_record() -> None:
+    ours, both = conflist(MAIN), conflist(MAIN, PORTMAP)
+
+    assert not has_appended(ours, None)
+    assert has_appended(conflist(MAIN, LINKERD), None)
+    assert has_appended(both, ours)
+    assert not has_appended(both, both)
+    assert has_appended(b"{", ours)

@@ -122,17 +122,31 @@ def test_an_uninstalled_node_is_as_before_the_first_start(lab: LabHand) -> None:
     assert "somebodys" in before
     assert lab.inside("node1", "sh", "-c", LOOK) == before
     assert "eni" not in lab.inside("node1", "ip", "-br", "link")
-    assert lab.inside("node1", "ls", "/etc/cni/net.d") == ""
+    assert lab.inside("node1", "ls", "-A", "/etc/cni/net.d") == ""
     assert lab.run("exec", "node1", "--", "ls", "/run/eniplug", check=False).returncode
+
+
+APPEND = """
+import json, pathlib
+path = pathlib.Path("/etc/cni/net.d/10-eniplug.conflist")
+conflist = json.loads(path.read_text())
+conflist["plugins"].append({"type": "mesh-cni"})
+path.write_text(json.dumps(conflist))
+"""
 
 
 def test_it_can_be_started_and_uninstalled_again(lab: LabHand) -> None:
     lab.run("agent", "start", "1")
     lab.add("again")
     lab.remove("again")
+    lab.inside("node1", sys.executable, "-c", APPEND)
     lab.run("agent", "stop", "1")
 
     eniplug(lab, "uninstall", "--yes")
+
+    kept = "10-eniplug.conflist.removed"
+    assert lab.inside("node1", "ls", "-A", "/etc/cni/net.d").split() == [kept]
+    assert '"mesh-cni"' in lab.inside("node1", "cat", f"/etc/cni/net.d/{kept}")
 
     assert lab.inside("node1", "sh", "-c", LOOK) == lab.inside("node1", "cat", BEFORE)
     assert eniplug(lab, "uninstall", "--yes").strip() == "done"
