@@ -16,9 +16,11 @@ from eniplug.core.chain import Chain
 from eniplug.core.kernel import Kernel
 from eniplug.core.kernel.survey import survey
 from eniplug.core.kernel.survey_nft import listed_elements
+from eniplug.core.node import NodeScope
 from eniplug.core.parts import AttachmentKey, Life
 from eniplug.core.pool import AddressPool
 from eniplug.core.rebuild import marks_of, parts_of
+from eniplug.core.repair import Repair
 from eniplug.core.state import State
 from eniplug.core.store import set_aside
 from eniplug.hooks import NftElement, NftTable
@@ -446,7 +448,12 @@ def test_a_shaped_pod_leaves_no_trace_and_a_restart_puts_its_limits_back(
     with pytest.raises(CheckError, match=f"{ifb}.* is missing"):
         world.attachments.check(request)
 
-    world.start().recover()
+    started = world.start()
+    started.recover()
+    scope = NodeScope(NODE, [], world.kernel, world.state)
+    repair = Repair(world.kernel, world.state, scope, started)
+    repair.start()
+    repair.stop()
 
     world.attachments.check(request)
     assert "eniplug/1 c0 eth0 vpc 0" in run("ip", "link", "show", ifb)

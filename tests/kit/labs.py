@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -28,6 +29,9 @@ LOOKS = (
     "nft -s list ruleset",
     "tc qdisc",
 )
+
+DEAD = re.compile(r"x\d+@")
+REAPED_WITHIN = 5.0
 
 
 @frozen
@@ -100,11 +104,16 @@ class LabHand:
         return Answer(done.returncode, said, done.stderr.decode())
 
     def picture(self, node: int = 1) -> list[str]:
-        """A node's links, routes, rules, neighbours and nft state, as lines."""
-        looks = "; ".join(LOOKS)
-        lines = self.inside(f"node{node}", "sh", "-c", looks).splitlines()
-        # What the kernel adds by itself, some of it seconds after a link comes up.
-        return [line for line in lines if "proto kernel" not in line]
+        """A node's links, routes, rules, neighbours and nft state, as lines.
+
+        Links that wait for the reaper are waited for: they go within two seconds.
+        """
+        looks, end = "; ".join(LOOKS), time.monotonic() + REAPED_WITHIN
+        while True:
+            lines = self.inside(f"node{node}", "sh", "-c", looks).splitlines()
+            if time.monotonic() > end or not any(map(DEAD.match, lines)):
+                # What the kernel adds by itself, some of it seconds after a link is up.
+                return [line for line in lines if "proto kernel" not in line]
 
     def settles_to(self, before: list[str], within: float = 10.0) -> bool:
         """Wait until a node looks as before; dead links are reaped after a second."""
