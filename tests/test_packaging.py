@@ -26,16 +26,13 @@ MAY_IMPORT = {
     "core": {"core", "hooks", "cni"},
     "lab": {"lab", "hooks", "cni"},
     "simulate": {"simulate", "core", "hooks", "plugins", "testing"},
-    "testing": {"testing", "hooks", "cni"},
+    "testing": {"testing", "hooks", "cni", "core", "lab"},
 }
 
 NOT_PACKAGED = {"bench"}
 """Folders with modules that are run in the checkout, and are no part of eniplug."""
 
 EXECUTABLE = "cni/executable.py"
-
-MEMORY_CLOUD = "testing/cloud.py"
-"""Stands in for core's port to EC2, so it speaks in that port's values."""
 
 ONE_HOME = {
     "boto3": ("core/ec2_boto.py",),
@@ -195,8 +192,6 @@ def test_every_plugin_loads() -> None:
 def test_imports_keep_their_direction(top: str) -> None:
     for path in sources(top):
         ours = {name for name in imports(path) if name.startswith("eniplug.")}
-        if str(path) == MEMORY_CLOUD:
-            ours = {name for name in ours if not name.startswith("eniplug.core.ec2.")}
         assert {name.split(".")[1] for name in ours} <= MAY_IMPORT[top], path
 
 
@@ -234,14 +229,15 @@ def test_requirements_are_what_is_imported(config: configparser.ConfigParser) ->
     needed = distributions(config["options"]["install_requires"])
     lab, plot = distributions(extras["lab"]), distributions(extras["simulate"])
     types = distributions(extras["type"])
-    extra = {"lab": lab, "simulate": plot}
+    kit = distributions(extras["testing"]) - {"eniplug"}
+    extra = {"lab": lab, "simulate": plot, "testing": kit}
     users = {path: foreign(path) for path in sources(*MAY_IMPORT)}
     used = {
         path: {COMES_WITH.get(name, name) for name in names}
         for path, names in users.items()
     }
 
-    assert set().union(*used.values()) - types == needed | lab | plot
+    assert set().union(*used.values()) - types == needed | lab | plot | kit
     for path, names in used.items():
         assert names <= needed | extra.get(path.parts[0], types), path
 
