@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eniplug.core.manager import Catalogue
+from eniplug.core.new_plugin import command as new
 from eniplug.hooks import PROJECT, specs
 from eniplug.hooks.errors import ConfigError
 
@@ -50,13 +51,16 @@ def describe(catalogue: Catalogue) -> list[dict[str, Any]]:
     return found
 
 
-@click.command("plugins")
+@click.group("plugins", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(as_json: bool) -> None:
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
     """List the installed plugins: package, hooks, options with their defaults.
 
     A conflist entry of type eniplug names them in its list "plugins".
     """
+    if context.invoked_subcommand is not None:
+        return
     rows = describe(Catalogue.from_environ())
     if as_json:
         click.echo(json.dumps(rows, indent=2, default=str))
@@ -72,3 +76,6 @@ def command(as_json: bool) -> None:
             row.get("summary") or row.get("error", ""),
         )
     Console().print(table)
+
+
+command.add_command(new)
