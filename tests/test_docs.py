@@ -451,15 +451,15 @@ def run(code: str, name: str) -> ModuleType:
 def tutorial(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The plugin of docs/write-a-plugin.md, importable."""
     code, _ = blocks(text_of("docs/write-a-plugin.md"), "python")
-    module = ModuleType("listen_queue")
-    monkeypatch.setitem(sys.modules, "listen_queue", module)
-    exec(compile(code, "<listen_queue.py>", "exec"), vars(module))
+    module = ModuleType("eniplug_listen_queue")
+    monkeypatch.setitem(sys.modules, "eniplug_listen_queue", module)
+    exec(compile(code, "<eniplug_listen_queue.py>", "exec"), vars(module))
     return module
 
 
 def test_the_tutorials_own_test_passes(tutorial: ModuleType) -> None:
     _, code = blocks(text_of("docs/write-a-plugin.md"), "python")
-    module = run(code, "test_listen_queue")
+    module = run(code, "test_eniplug_listen_queue")
     tests = [value for name, value in vars(module).items() if name.startswith("test_")]
 
     for test in tests:
