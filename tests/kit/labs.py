@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
-import subprocess
-import sys
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -15,10 +11,8 @@ from typing import Any
 
 from attrs import frozen
 
-from eniplug.lab import launch
-from eniplug.lab.control import ask
-from eniplug.lab.names import Names
-from eniplug.lab.plan import Plan
+from eniplug.testing import lab as testing
+from eniplug.testing.lab import Lab
 
 EXECUTABLE = "/opt/cni/bin/eniplug"
 LOOKS = (
@@ -44,46 +38,8 @@ class Answer:
 
 
 @frozen
-class LabHand:
-    """One running lab."""
-
-    names: Names
-
-    def run(
-        self, *words: str, stdin: bytes = b"", check: bool = True
-    ) -> subprocess.CompletedProcess[bytes]:
-        """Run ``eniplug lab ...``."""
-        done = subprocess.run(
-            [sys.executable, "-m", "eniplug.core.cli", "lab", *words],
-            env={**os.environ, "ENIPLUG_LAB": self.names.lab},
-            input=stdin,
-            capture_output=True,
-            timeout=60,
-        )
-        assert not check or done.returncode == 0, (words, done)
-        return done
-
-    def inside(self, where: str, *command: str) -> str:
-        """Run a command in a pod or node; returns what it printed."""
-        return self.run("exec", where, "--", *command).stdout.decode()
-
-    def status(self) -> dict[str, Any]:
-        """What `lab status --json` says."""
-        return dict(ask(self.names, "status"))
-
-    def add(self, *pods: str, node: int = 1) -> dict[str, str]:
-        """Add pods; returns their addresses by name."""
-        answers = ask(self.names, "pod-add", pods=pods, node=node)
-        assert not [a for a in answers if "error" in a], answers
-        return {
-            a["name"]: a["result"]["ips"][0]["address"].partition("/")[0]
-            for a in answers
-        }
-
-    def remove(self, *pods: str) -> None:
-        """Remove pods."""
-        answers = ask(self.names, "pod-rm", pods=pods)
-        assert not [a for a in answers if "error" in a], answers
+class LabHand(Lab):
+    """One running lab, as a container runtime drives it, too."""
 
     def call(
         self,
@@ -129,20 +85,10 @@ class LabHand:
 
 
 @contextmanager
-def a_lab(
-    name: str,
-    *,
-    conflist: Mapping[str, Any] | None = None,
-    **fields: Any,
-) -> Generator[LabHand]:
+def a_lab(name: str, **fields: Any) -> Generator[LabHand]:
     """Bring a lab up, and down whatever happens; fields are those of `Plan`."""
-    names = Names(f"{name}-{os.getpid()}-{secrets.token_hex(2)}")
-    text = None if conflist is None else json.dumps(conflist)
-    try:
-        launch.up(Plan(lab=names.lab, conflist=text, **fields), lambda _: None)
-        yield LabHand(names)
-    finally:
-        launch.down(names)
+    with testing.a_lab(name, **fields) as lab:
+        yield LabHand(lab.names)
 
 
 def entry(*plugins: Any, version: str = "1.0.0", **fields: Any) -> dict[str, Any]:
