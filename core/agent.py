@@ -26,6 +26,7 @@ from eniplug.cni.errors import CniError
 from eniplug.core import rebuild
 from eniplug.core.attach import Attachments
 from eniplug.core.audit import NOT_SHOWN
+from eniplug.core.chain import Chain
 from eniplug.core.chains import Chains, own_chains, usable
 from eniplug.core.cloud import CloudWorker
 from eniplug.core.discover import Facts, discover, eni_of
@@ -150,7 +151,7 @@ class Agent:
             self._kernel,
             lambda: scope.node,
             reaper.wake,
-            lost=self._tell,
+            told=self._chain_of,
             patience=self._settings.add_wait,
             gc_strict=self._options.gc_strict,
         )
@@ -334,12 +335,9 @@ class Agent:
             if counts.total or state.why_blocked() is not None:
                 return
 
-    def _tell(self, part: Part) -> None:
-        """Tell the plugins of a pod that went without a DEL of its own."""
-        for chain in self._own:
-            if chain.names == part.plugins:
-                for hook in ("release_ip", "detached"):
-                    chain.observe(hook, pod=part.pod, allocation=part.allocation)
+    def _chain_of(self, part: Part) -> Chain | None:
+        """Find the plugins of a pod that went without a DEL of its own."""
+        return next((c for c in self._own if c.names == part.plugins), None)
 
     # -- between start and stop --------------------------------------------------------
 

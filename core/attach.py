@@ -29,7 +29,7 @@ from eniplug.core.locks import KeyLocks
 from eniplug.core.parts import AttachmentKey, Life, Part
 from eniplug.core.result import allocation_of, result_of
 from eniplug.core.state import Desk, State, Waiter, cancelled
-from eniplug.hooks import Allocation, Node, Pod
+from eniplug.hooks import Allocation, Keep, Node, Pod
 from eniplug.hooks.errors import (
     CheckError,
     EniLimitError,
@@ -85,8 +85,8 @@ class Held:
 class Attachments:
     """Carries requests out.  Safe to call from many threads.
 
-    ``buried`` is called when a link waits for the reaper, ``lost`` with a part that
-    was removed although no DEL asked for it just now.
+    ``buried`` is called when a link waits for the reaper.  ``told`` names the chain
+    that hears of a part that was removed although no DEL asked for it just now.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Attachments:
         node: Callable[[], Node],
         buried: Callable[[], None],
         *,
-        lost: Callable[[Part], None] = lambda _: None,
+        told: Callable[[Part], Chain | None] = lambda _: None,
         patience: float = 30.0,
         gc_strict: bool = False,
     ) -> None:
@@ -104,7 +104,7 @@ class Attachments:
         self._kernel = kernel
         self._node = node
         self._buried = buried
-        self._lost = lost
+        self._told = told
         self._patience = patience
         self._gc_strict = gc_strict
         self._locks = KeyLocks()
@@ -272,7 +272,7 @@ class Attachments:
             going = [p for p in self._state.parts_of(key) if p.made < before]
             for part in reversed(going):
                 self._remove(part, None)
-                self._lost(part)
+                self._tell(part)
             return bool(going)
 
     def _remove(self, part: Part, netns: int | None) -> None:
@@ -286,6 +286,26 @@ class Attachments:
         self._state.gone(part)
         self._doubted.pop(part.key, None)
         self._buried()
+
+    def release(self, part: Part, chain: Chain) -> None:
+        """Tell a chain that a part's addresses went back, and keep what it wants kept.
+
+        Between the two they cool.  A wish that cannot be written down is only logged.
+        """
+        said = chain.observe("release_ip", pod=part.pod, allocation=part.allocation)
+        wish = next((one for one in said if isinstance(one, Keep)), None)
+        if wish is not None:
+            try:
+                self._state.keep(part.addresses, wish)
+            except StoreError as error:
+                log.warning("not kept", error=error.message, **_names(part))
+
+    def _tell(self, part: Part) -> None:
+        """Tell the plugins of a part that went without a DEL of its own."""
+        chain = self._told(part)
+        if chain is not None:
+            self.release(part, chain)
+            chain.observe("detached", pod=part.pod, allocation=part.allocation)
 
     # -- CHECK, GC ---------------------------------------------------------------------
 
@@ -351,7 +371,7 @@ class Attachments:
                     except EniplugError as error:
                         wrong.append(error.message)
                     else:
-                        self._lost(part)
+                        self._tell(part)
                         gone.append(part)
         if wrong:
             raise KernelError("; ".join(wrong))
@@ -400,7 +420,7 @@ class Attachments:
             log.error("not removed", error=error.message, **_names(part))
         else:
             if part.life is not Life.PENDING:
-                self._lost(part)
+                self._tell(part)
 
     def sweep(self, absent: Mapping[int, float], after: float) -> dict[int, float]:
         """Remove parts whose host link has been gone for ``after`` seconds.

@@ -158,11 +158,15 @@ class Chain:
                 return tuple(found)
         return None
 
-    def observe(self, hook: str, **arguments: object) -> None:
-        """Tell the plugins what happened; their errors are only logged."""
+    def observe(self, hook: str, **arguments: object) -> list[Any]:
+        """Tell the plugins what happened; their errors are only logged.
+
+        Returns what they said to it, in the chain's order.
+        """
+        said: list[Any] = []
         for caller in self._callers[hook]:
             try:
-                caller.value(**arguments)
+                said.append(caller.value(**arguments))
             except EniplugError as error:
                 log.warning(
                     "observer failed",
@@ -170,6 +174,7 @@ class Chain:
                     hook=hook,
                     error=error.message,
                 )
+        return said
 
 
 def _callers(

@@ -17,7 +17,7 @@ Rules of this file:
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from itertools import count
 
@@ -66,6 +66,9 @@ class AddressPool:
         self._home: dict[Ip, Shelf] = {}
         self._prefixes: dict[tuple[int, int], tuple[Shelf, Prefix]] = {}
         self._due: dict[Ip, float] = {}
+        # Both hold what is kept; a key counts if its address is still kept for it.
+        self._kept: dict[tuple[str, Family], Ip] = {}
+        self._key_of: dict[Ip, str] = {}
         # May hold what no longer cools; an entry counts if it agrees with _due.
         self._queue: list[tuple[float, int, Ip]] = []
         self._order = count()
@@ -154,11 +157,15 @@ class AddressPool:
         address: Ip | None = None,
         eni: str | None = None,
         prefer: Kind | None = None,
+        kept: str | None = None,
     ) -> Lease:
         """Assign an idle address: just this one, or one of this ENI, or any.
 
-        Raises PoolEmptyError when there is none.
+        The one that is ``kept`` under this key comes first. Raises PoolEmptyError when
+        there is none.
         """
+        if kept is not None and (mine := self._kept_for(kept, family, eni)):
+            return self.hold(mine)
         if address is not None:
             return self._take_this(address, eni)
         able = [
@@ -243,6 +250,7 @@ class AddressPool:
             msg = f"{address} of {shelf.eni.id} is assigned already"
             raise ValueError(msg)
         self._due.pop(address, None)
+        self._key_of.pop(address, None)
         self._occupy(shelf, prefix, address)
         return Lease(
             address=address, eni=shelf.eni, prefix=prefix.network if prefix else None
@@ -274,6 +282,20 @@ class AddressPool:
             self._occupy(shelf, prefix, address)
             shelf.cool(address, prefix)
         self._rest(shelf, prefix, address, seconds)
+
+    def keep(self, address: Ip, key: str, seconds: float) -> None:
+        """Let an address that is not assigned rest for whoever takes it by this key.
+
+        It rests for its cooldown at least.
+        """
+        cooling = self._due.get(address, 0.0) - self._clock()
+        self.cool(address, max(seconds, cooling))
+        self._key_of[address] = key
+        self._kept[key, address.version] = address
+
+    def kept(self) -> Mapping[Ip, str]:
+        """Return what is kept, and under which key."""
+        return self._key_of
 
     def expire(self) -> tuple[Ip, ...]:
         """Make those idle that have cooled down, and return them."""
@@ -422,6 +444,16 @@ class AddressPool:
             address=address, eni=shelf.eni, prefix=prefix.network if prefix else None
         )
 
+    def _kept_for(self, key: str, family: Family, eni: str | None) -> Ip | None:
+        """The address that rests for a key, if it may be handed out."""
+        address = self._kept.pop((key, family), None)
+        if address is None or self._key_of.get(address) != key:
+            return None
+        shelf, prefix = self._find(address)
+        if shelf is None or (prefix.network if prefix else address) in shelf.held:
+            return None
+        return address if eni in {None, shelf.eni.id} else None
+
     def _occupy(self, shelf: Shelf, prefix: Prefix | None, address: Ip) -> None:
         if prefix is None:
             self._home[address] = shelf
@@ -439,6 +471,9 @@ class AddressPool:
 
     def _ready(self, shelf: Shelf, prefix: Prefix | None, address: Ip) -> None:
         self._due.pop(address, None)
+        key = self._key_of.pop(address, None)
+        if key is not None and self._kept.get((key, address.version)) == address:
+            del self._kept[key, address.version]
         shelf.ready(address, prefix)
 
     def _empty(

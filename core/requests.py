@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from threading import Semaphore
 from typing import Any, Final
 
@@ -44,7 +45,7 @@ log = structlog.get_logger()
 RUNNING_ADDS: Final = 256
 """How many ADDs may run or wait at a time; one more is refused at once."""
 
-Later = list[Callable[[], None]]
+Later = list[Callable[[], object]]
 """What is to be done once the answer is out: telling the observers."""
 
 
@@ -199,15 +200,12 @@ class Requests:
             chain = None  # what was applied is removed whatever the conflist says now
         wanted = self._request(call, conf, request, plugins, chain=chain)
         gone = self._attachments.delete(wanted)
-
-        def tell(chain: Chain) -> None:
-            for part in gone:
-                for hook in ("release_ip", "detached"):
-                    chain.observe(hook, pod=part.pod, allocation=part.allocation)
-
         if chain is not None:
-            told = chain
-            later.append(lambda: tell(told))
+            for part in gone:
+                # Before the answer: the pod's successor may come right after it.
+                self._attachments.release(part, chain)
+                told = {"pod": part.pod, "allocation": part.allocation}
+                later.append(partial(chain.observe, "detached", **told))
 
     def _collect(self, conf: NetConf) -> None:
         if conf.valid_attachments is None:

@@ -33,7 +33,7 @@ from eniplug.core.kernel.compare import link_of
 from eniplug.core.parts import AttachmentKey, Life, Part
 from eniplug.core.pool import AddressPool, Counts, Quarantined
 from eniplug.core.store import Store
-from eniplug.hooks import Block, Eni, EniView, Family, Ip, Kind, Lease, Object
+from eniplug.hooks import Block, Eni, EniView, Family, Ip, Keep, Kind, Lease, Object
 from eniplug.hooks.errors import (
     CancelledError,
     ConflictError,
@@ -90,10 +90,13 @@ class Desk:
         address: Ip | None = None,
         eni: str | None = None,
         prefer: Kind | None = None,
+        kept: str | None = None,
     ) -> Lease:
         """Take an address, unless somebody waits who came before."""
         with self._state.turn(self._waiter) as pool:
-            lease = pool.take(family, address=address, eni=eni, prefer=prefer)
+            lease = pool.take(
+                family, address=address, eni=eni, prefer=prefer, kept=kept
+            )
             self.taken.append(lease)
         return lease
 
@@ -159,6 +162,7 @@ class State:
         self._slots_free: list[int] = []
         self._marks = store.marks()
         self._still_cooling = store.cooling()
+        self._still_kept = store.kept()
         self._blocked: EniplugError | None = None
         for part in store.parts():
             self._file(part)
@@ -206,7 +210,12 @@ class State:
             if any(_within(address, block) for block in known):
                 del self._still_cooling[address]
                 if self._pool.lease_of(address) is None:
-                    self._pool.cool(address, max(0.0, until - self._now()))
+                    left = max(0.0, until - self._now())
+                    key = self._still_kept.get(address)
+                    if key is None:
+                        self._pool.cool(address, left)
+                    else:
+                        self._pool.keep(address, key, left)
 
     def remove_eni(self, eni_id: str) -> bool:
         """Take a whole ENI out of the pool; False when an address of it is in use."""
@@ -267,6 +276,15 @@ class State:
         with self._mutex:
             self._pool.release(lease.address, cooldown=0.0)
             self._next_in_line()
+
+    def keep(self, addresses: Iterable[Ip], wish: Keep) -> None:
+        """Keep addresses that a pod gave back for whoever takes them by a key."""
+        with self._mutex:
+            free = [one for one in addresses if self._pool.lease_of(one) is None]
+            kept = {**self._pool.kept(), **dict.fromkeys(free, wish.key)}
+            self._store.keep(kept, dict.fromkeys(free, self._now() + wish.seconds))
+            for address in free:
+                self._pool.keep(address, wish.key, wish.seconds)
 
     def held(self, match: Mapping[str, str]) -> int:
         """Count attachments with addresses whose pod has these fields."""

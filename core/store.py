@@ -35,6 +35,9 @@ DISK: Final = frozenset(
 PRIMARY: Final = 0xFF
 """The bits of SQLite's result code that say what; the rest say where."""
 
+KEPT: Final = "kept"
+"""The fact that holds the keys of addresses that are kept; those cool, too."""
+
 _SCHEMA: Final = """
 create table parts (
     id integer primary key, life text not null, container_id text not null,
@@ -235,6 +238,22 @@ class Store:
             db.executemany(
                 "delete from cooling where address = ?", [(str(a),) for a in addresses]
             )
+
+    def keep(self, kept: Mapping[Ip, str], until: Mapping[Ip, float]) -> None:
+        """Remember all that is kept, by key, and until when those cool that are new."""
+        record = json.dumps({str(address): key for address, key in kept.items()})
+        with self._commit() as db:
+            db.execute("insert or replace into facts values (?, ?)", (KEPT, record))
+            db.executemany(
+                "insert into cooling values (?, ?) on conflict (address)"
+                " do update set until = max(until, excluded.until)",
+                [(str(address), end) for address, end in until.items()],
+            )
+
+    def kept(self) -> dict[Ip, str]:
+        """Addresses that rest for somebody, and under which key."""
+        record = self.fact(KEPT) or "{}"
+        return {ip_address(text): key for text, key in json.loads(record).items()}
 
     def keep_blocks(self, eni: str, blocks: Iterable[Block], reason: str = "") -> None:
         """Remember that these are an ENI's; ``reason`` if they are in quarantine."""

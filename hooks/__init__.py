@@ -50,6 +50,7 @@ from eniplug.hooks.objects import (
 from eniplug.hooks.values import (
     Allocation,
     Eni,
+    Keep,
     Lease,
     Nic,
     Node,
@@ -80,6 +81,7 @@ __all__ = [
     "Ifb",
     "Interface",
     "Ip",
+    "Keep",
     "Kind",
     "Lease",
     "LinkState",

@@ -14,7 +14,7 @@ from eniplug.hooks.capacity import Action, CapacityView
 from eniplug.hooks.errors import EniplugError
 from eniplug.hooks.marks import hookspec
 from eniplug.hooks.objects import Object
-from eniplug.hooks.values import Allocation, Node, Pod, Pool
+from eniplug.hooks.values import Allocation, Keep, Node, Pod, Pool
 
 # -- the node ------------------------------------------------------------------------
 
@@ -127,14 +127,14 @@ def refused(pod: Pod, error: EniplugError) -> None:
 # -- a pod goes ----------------------------------------------------------------------
 
 
-@hookspec
-def release_ip(pod: Pod, allocation: Allocation) -> None:
-    """Learn that a pod's addresses go back to the pool.
+@hookspec(firstresult=True)
+def release_ip(pod: Pod, allocation: Allocation) -> Keep | None:
+    """Learn that a pod's addresses go back to the pool, or have them kept for somebody.
 
-    When: after DEL was answered; or after the attachment was removed for another
-    reason: a DEL that was missed, GC, or because its link was gone.
+    When: in DEL, just before its answer; or after the attachment was removed for
+    another reason: a DEL that was missed, GC, or because its link was gone.
     Given: the pod as it was at ADD, and what it had.
-    Return: nothing.
+    Return: a Keep, for the next pod that takes them by its key; None lets them go.
     Errors: logged; the addresses go back all the same.
     Undo / run twice: called once for each part that went.
     """
@@ -144,7 +144,7 @@ def release_ip(pod: Pod, allocation: Allocation) -> None:
 def detached(pod: Pod, allocation: Allocation) -> None:
     """Observe that a pod is gone.
 
-    When: right after release_ip.
+    When: after release_ip, once DEL was answered.
     Given: the pod as it was at ADD, and what it had.
     Return: nothing.
     Errors: logged.

@@ -12,7 +12,7 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Any, Literal, Protocol, Self
 
-from attrs import field, frozen
+from attrs import field, frozen, validators
 
 from eniplug.hooks.capacity import Kind
 from eniplug.hooks.errors import UnsupportedError
@@ -288,6 +288,17 @@ class Node:
         )
 
 
+@frozen(kw_only=True)
+class Keep:
+    """The wish that a pod's addresses rest for whoever takes them by this key.
+
+    Nobody else gets them for so many ``seconds``; they count as cooling meanwhile.
+    """
+
+    key: str = field(validator=validators.min_len(1))
+    seconds: float = field(validator=validators.gt(0))
+
+
 class Pool(Protocol):
     """A desk at the pool, open while one ADD's allocate_ip runs."""
 
@@ -298,11 +309,13 @@ class Pool(Protocol):
         address: Ip | None = None,
         eni: str | None = None,
         prefer: Kind | None = None,
+        kept: str | None = None,
     ) -> Lease:
         """Take an address at once; what was taken goes back if the ADD fails.
 
         ``address`` asks for just this one, ``eni`` for one of that ENI; ``prefer``
-        says which to take first, one of a prefix or one that is single.
+        says which to take first, one of a prefix or one that is single.  ``kept`` is a
+        `Keep`'s key: the address that rests for it, if there is one.
 
         Raises PoolEmptyError when there is none; let it pass: the core waits for
         addresses and calls the hook again.

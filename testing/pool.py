@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from attrs import define, field
 
 from eniplug.core.pool import AddressPool
-from eniplug.hooks import Eni, Family, Ip, Kind, Lease, Pod
+from eniplug.hooks import Eni, Family, Ip, Keep, Kind, Lease, Pod
 from eniplug.testing.clock import HandClock
 
 
@@ -43,6 +43,13 @@ class MemoryPool:
         self._pool.take(4 if self._pool.counts(4).idle else 6)
         self.holders.append(pod)
 
+    def give_back(self, lease: Lease, wish: Keep | None = None) -> None:
+        """Take an address back from a pod, and keep it if its release_ip says so."""
+        self.taken.remove(lease)
+        self._pool.release(lease.address)
+        if wish is not None:
+            self._pool.keep(lease.address, wish.key, wish.seconds)
+
     # -- the desk ----------------------------------------------------------------------
 
     def take(
@@ -52,10 +59,13 @@ class MemoryPool:
         address: Ip | None = None,
         eni: str | None = None,
         prefer: Kind | None = None,
+        kept: str | None = None,
     ) -> Lease:
         """Take an address; raises PoolEmptyError when there is none."""
         self._pool.expire()
-        lease = self._pool.take(family, address=address, eni=eni, prefer=prefer)
+        lease = self._pool.take(
+            family, address=address, eni=eni, prefer=prefer, kept=kept
+        )
         self.taken.append(lease)
         return lease
 

@@ -127,7 +127,12 @@ def test_every_list_of_the_folders_is_whole(config: configparser.ConfigParser) -
     assert {link.name: link.resolve() for link in links} == {
         top: ROOT / top for top in tops
     }
-    assert set(pyproject["pyright"]["include"]) == {*tops, *NOT_PACKAGED, "tests"}
+    assert set(pyproject["pyright"]["include"]) == {
+        *tops,
+        *NOT_PACKAGED,
+        "examples",
+        "tests",
+    }
     assert set(tidy) - {"unittest.mock"} == tops
     assert set(config["coverage:paths"]) == tops
     assert set(config["coverage:run"]["source_pkgs"].split()) == {

@@ -9,9 +9,10 @@ from attrs import define, evolve
 from eniplug.core.parts import AttachmentKey, Life, Part
 from eniplug.core.pool import AddressPool
 from eniplug.core.state import Desk, State
-from eniplug.hooks import Claim, LinkState
+from eniplug.hooks import Claim, Keep, LinkState
 from eniplug.hooks.errors import (
     ConflictError,
+    CoolingError,
     EniLimitError,
     PoolEmptyError,
     TakenError,
@@ -283,3 +284,76 @@ def test_dying_is_committed(world: World) -> None:
     (part,) = world.state().parts()
     assert part.life is Life.DYING
     assert part == evolve(state.parts()[0], life=Life.DYING)
+
+
+# -- kept for somebody -----------------------------------------------------------------
+
+
+def test_a_kept_address_waits_for_who_asks_by_its_key(world: World) -> None:
+    state = world.state()
+    attach(state, 0)
+    leave_and_keep(state, Keep(key="default/web", seconds=600.0))
+    world.now += 599
+
+    others = [Desk(state, None).take().address for _ in range(2)]
+
+    assert ADDRESSES[0] not in others
+    with pytest.raises(CoolingError):
+        Desk(state, None).take(kept="default/other")
+    assert Desk(state, None).take(kept="default/web").address == ADDRESSES[0]
+    assert state.counts().cooling == 0
+
+
+def test_a_kept_address_is_anybodys_in_the_end(world: World) -> None:
+    state = world.state(addresses=1)
+    attach(state, 0)
+    leave_and_keep(state, Keep(key="default/web", seconds=600.0))
+    world.now += 600
+
+    lease = Desk(state, None).take()
+    state.give_back(lease)
+
+    assert lease.address == ADDRESSES[0]
+    assert Desk(state, None).take(kept="default/web") == lease
+
+
+def test_what_somebody_else_took_meanwhile_is_no_longer_kept(world: World) -> None:
+    state = world.state(addresses=2)
+    attach(state, 0)
+    leave_and_keep(state, Keep(key="default/web", seconds=60.0))
+    world.now += 61
+    Desk(state, None).take(address=ADDRESSES[0])
+
+    assert Desk(state, None).take(kept="default/web").address == ADDRESSES[1]
+
+
+def test_an_address_rests_for_its_cooldown_however_short_it_is_kept(
+    world: World,
+) -> None:
+    state = world.state(addresses=1)
+    attach(state, 0)
+    leave_and_keep(state, Keep(key="default/web", seconds=1.0))
+    world.now += 29
+
+    with pytest.raises(CoolingError):
+        Desk(state, None).take()
+    assert Desk(state, None).take(kept="default/web").address == ADDRESSES[0]
+
+
+def test_a_restart_keeps_what_was_kept(world: World) -> None:
+    before = world.state()
+    attach(before, 0)
+    leave_and_keep(before, Keep(key="default/web", seconds=600.0))
+    world.now += 500
+
+    after = world.state()
+
+    assert after.counts().cooling == 1
+    assert Desk(after, None).take(kept="default/web").address == ADDRESSES[0]
+
+
+def leave_and_keep(state: State, wish: Keep) -> None:
+    """The first pod goes, and its release_ip says this."""
+    part = state.dying(state.parts()[0])
+    state.gone(part)
+    state.keep(part.addresses, wish)

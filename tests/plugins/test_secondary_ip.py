@@ -93,8 +93,11 @@ class Desk:
         address: Ip | None = None,
         eni: str | None = None,
         prefer: Kind | None = None,
+        kept: str | None = None,
     ) -> Lease:
-        return self.pool.take(family, address=address, eni=eni, prefer=prefer)
+        return self.pool.take(
+            family, address=address, eni=eni, prefer=prefer, kept=kept
+        )
 
     def take_pair(self, *, prefer: Kind | None = None) -> tuple[Lease, Lease]:
         return self.pool.take_pair(prefer=prefer)
