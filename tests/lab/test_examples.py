@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eniplug.lab.errors import LabError
+from eniplug.lab.fabric import EC2
+from kit import netns
 from kit.dists import install_project
 from kit.labs import LabHand, a_lab, conflist, entry
+from kit.mirrors import mirrors, who
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
 
@@ -19,8 +25,18 @@ CONFLIST = conflist(
         {"name": "ip-quota", "limit": 3},
         {"name": "sticky-ip", "seconds": 600},
         *("secondary-ip", "pod-veth", "flat-routes", "snat"),
+        {"name": "egress-gateway", "namespace": "default"},
     )
 )
+ASSOCIATE = """
+import json, boto3
+ec2 = boto3.client("ec2", "us-east-1", endpoint_url="http://{ec2}",
+                   aws_access_key_id="a", aws_secret_access_key="b")
+address = ec2.allocate_address(Domain="vpc")
+ec2.associate_address(AllocationId=address["AllocationId"], NetworkInterfaceId="{eni}")
+print(address["PublicIp"])
+"""
+WHO_AM_I = ("curl", "-s", "--max-time", "5", "http://203.0.113.10/")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +44,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHand]:
     site = tmp_path_factory.mktemp("site")
     for project in EXAMPLES.glob("*/pyproject.toml"):
         install_project(project.parent, site)
-    settings = {"PYTHONPATH": str(site), "WARM_IP_TARGET": "5"}
+    settings = {"PYTHONPATH": str(site), "MINIMUM_IP_TARGET": "12"}
     with a_lab("ex", nodes=2, conflist=CONFLIST, environment=settings) as lab:
         lab.add("near")
         yield lab
@@ -70,3 +86,51 @@ def test_the_pod_that_is_one_too_many_is_refused_with_the_reason(lab: LabHand) -
     lab.remove("a")
     lab.add("c")
     lab.remove("b", "c", "far")
+
+
+def elastic_ip(lab: LabHand) -> str:
+    """Give the own address of node 1's second ENI a public one."""
+    eni = lab.status()["nodes"][0]["enis"][1]["id"]
+    code = ASSOCIATE.format(ec2=EC2, eni=eni)
+    return lab.inside("node1", sys.executable, "-c", code).strip()
+
+
+@contextmanager
+def a_pod_of(namespace: str, lab: LabHand, plugins: Mapping[str, Any]) -> Iterator[str]:
+    """Add a pod of a Kubernetes namespace to node 1; gives its network namespace."""
+    with netns.namespace() as name:
+        variables = {
+            "CNI_CONTAINERID": name,
+            "CNI_IFNAME": "eth0",
+            "CNI_NETNS": f"/run/netns/{name}",
+            "CNI_ARGS": f"K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}",
+        }
+        answer = lab.call("ADD", plugins, variables)
+        assert answer.status == 0, answer
+        yield name
+        assert lab.call("DEL", plugins, variables).status == 0
+
+
+def test_a_namespace_leaves_with_the_address_of_the_gateway(lab: LabHand) -> None:
+    public = elastic_ip(lab)
+
+    with a_pod_of("other", lab, CONFLIST["plugins"][0]) as other:
+        seen = lab.inside("near", *WHO_AM_I).strip()
+        others = netns.run(*WHO_AM_I, inside=other).strip()
+
+    assert seen == public
+    assert others == lab.status()["nodes"][0]["public"]
+    assert public != others
+
+
+def test_inside_the_vpc_a_pod_of_the_namespace_keeps_its_own_address(
+    lab: LabHand,
+) -> None:
+    far = lab.add("far", node=2)["far"]
+
+    with mirrors(lab.names.pod("far"), 8080):
+        seen = who(lab.names.pod("near"), far, 8080)
+
+    near = next(p for p in lab.status()["pods"] if p["name"] == "near")
+    lab.remove("far")
+    assert seen in str(near)
