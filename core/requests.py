@@ -14,6 +14,7 @@ from threading import Semaphore
 from typing import Any, Final
 
 import structlog
+from attrs import evolve
 
 from eniplug.cni import protocol, wire
 from eniplug.cni.errors import CniError
@@ -232,7 +233,7 @@ class Requests:
     ) -> Request:
         return Request(
             id=request.id,
-            pod=self._pod(call, conf),
+            pod=evolve(self._pod(call, conf), trace=_trace(request.environ)),
             chain=chain,
             plugins=names_of(plugins),
             netns=_pods_netns(call, request.netns),
@@ -263,6 +264,12 @@ def _heed(pod: Pod) -> None:
     if asked is not None and not pod.wants_every_card:
         names = {"container": pod.container_id, "key": NIC_CONFIG, "value": asked}
         log.warning("annotation ignored", **names)
+
+
+def _trace(environ: Mapping[str, str]) -> dict[str, str]:
+    """The runtime's trace, as propagators want it: by lower-case names."""
+    names = ("TRACEPARENT", "TRACESTATE")
+    return {name.lower(): environ[name] for name in names if name in environ}
 
 
 def _pods_netns(call: Call, netns: int | None) -> int | None:

@@ -51,7 +51,8 @@ class Pod:
     ``annotations`` is None when the runtime did not tell them.  ``runtime`` is the
     entry's runtimeConfig as it came; read it with `given`.  ``prev`` is prevResult in
     the form of CNI 1.1.0.  ``slot`` is the smallest free integer of this node, the
-    pod's from ADD to the end of DEL: compute any number for a pod from it.
+    pod's from ADD to the end of DEL: compute any number for a pod from it.  ``trace``
+    is the ADD's ``traceparent`` and ``tracestate`` (W3C Trace Context), if it had them.
     """
 
     container_id: str
@@ -66,6 +67,7 @@ class Pod:
     veth_prefix: str = "eni"
     prev: Mapping[str, Any] | None = None
     slot: int = 0
+    trace: Mapping[str, str] = field(factory=dict)
 
     def given(self, *path: str) -> Any:
         """Look into runtimeConfig without regard to case; None if it is not there.

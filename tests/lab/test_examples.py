@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.root, pytest.mark.lab]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CONFLIST = conflist(
     entry(
+        "otel-trace",
         {"name": "ip-quota", "limit": 3},
         {"name": "sticky-ip", "seconds": 600},
         *("secondary-ip", "pod-veth", "flat-routes", "snat"),
@@ -96,14 +97,16 @@ def elastic_ip(lab: LabHand) -> str:
 
 
 @contextmanager
-def a_pod_of(namespace: str, lab: LabHand, plugins: Mapping[str, Any]) -> Iterator[str]:
+def a_pod_of(namespace: str, lab: LabHand, **more: str) -> Iterator[str]:
     """Add a pod of a Kubernetes namespace to node 1; gives its network namespace."""
+    plugins = CONFLIST["plugins"][0]
     with netns.namespace() as name:
         variables = {
             "CNI_CONTAINERID": name,
             "CNI_IFNAME": "eth0",
             "CNI_NETNS": f"/run/netns/{name}",
             "CNI_ARGS": f"K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}",
+            **more,
         }
         answer = lab.call("ADD", plugins, variables)
         assert answer.status == 0, answer
@@ -114,7 +117,7 @@ def a_pod_of(namespace: str, lab: LabHand, plugins: Mapping[str, Any]) -> Iterat
 def test_a_namespace_leaves_with_the_address_of_the_gateway(lab: LabHand) -> None:
     public = elastic_ip(lab)
 
-    with a_pod_of("other", lab, CONFLIST["plugins"][0]) as other:
+    with a_pod_of("other", lab) as other:
         seen = lab.inside("near", *WHO_AM_I).strip()
         others = netns.run(*WHO_AM_I, inside=other).strip()
 
@@ -134,3 +137,18 @@ def test_inside_the_vpc_a_pod_of_the_namespace_keeps_its_own_address(
     near = next(p for p in lab.status()["pods"] if p["name"] == "near")
     lab.remove("far")
     assert seen in str(near)
+
+
+def test_a_pods_hooks_are_spans_below_the_runtimes(lab: LabHand) -> None:
+    trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    end = time.monotonic() + 10
+
+    with a_pod_of("traced", lab, TRACEPARENT=f"00-{trace}-{parent}-01"):
+        pass
+
+    while "eniplug.release_ip" not in (log := lab.log()):
+        assert time.monotonic() < end, log
+    spans = [one for one in log.split('"name": "eniplug.')[1:] if trace in one]
+    hooks = {one.partition('"')[0] for one in spans}
+    assert {"allocate_ip", "setup_netns", "program_routes", "attached"} <= hooks
+    assert all(f'"parent_id": "0x{parent}"' in one for one in spans)
