@@ -80,6 +80,7 @@ def a_lab(
 
     Its name begins with ``name`` and is nobody else's.  Raises LabError.
     """
+    launch.check_machine()
     names = Names(f"{name}-{os.getpid()}-{secrets.token_hex(2)}")
     text = json.dumps(conflist) if isinstance(conflist, Mapping) else conflist
     try:
