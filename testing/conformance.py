@@ -217,6 +217,19 @@ class Conformance:
                 if one.side is HOST:
                     host[one.key] = one
 
+    def test_what_others_declare_stays_as_it_is(self) -> None:
+        """A plugin adds; it contradicts nobody, and a wrapper changes nothing."""
+        others = self._others()
+        for case in self.cases:
+            alone = _chain(*others).declare(*case, self.node)
+            try:
+                together = self._objects(case)
+            except EniplugError as error:
+                _broken(error.message, "leave it to the other plugin")
+            lost = [str(one) for one in alone if one not in together]
+            if lost:
+                _broken(f"it makes {lost[0]} go away", "a wrapper returns what it got")
+
     def test_an_allocation_is_of_what_was_taken(self) -> None:
         """An address that the pool did not give would be somebody else's."""
         hook = calls.hooks_of(self.plugin).get("allocate_ip")
@@ -374,20 +387,19 @@ class Conformance:
     def _node_objects(self) -> tuple[Object, ...]:
         return calls.node_objects(self.plugin, self.node)
 
-    def _all(self) -> tuple[object, ...]:
-        """The plugin behind those that it stands on."""
+    def _others(self) -> tuple[object, ...]:
+        """The plugins that this one stands on."""
         catalogue = Catalogue()
         kinds = [catalogue.load(name, "beside") for name in self.beside]
-        others = [kind() for kind in kinds if not isinstance(self.plugin, kind)]
-        return (*others, self.plugin)
+        return tuple(kind() for kind in kinds if not isinstance(self.plugin, kind))
 
     def _whole_node(self) -> tuple[Object, ...]:
         found = Declaration()
-        _chain(*self._all()).declare_node(self.node, found)
+        _chain(*self._others(), self.plugin).declare_node(self.node, found)
         return found.objects
 
     def _objects(self, case: calls.Case) -> tuple[Object, ...]:
-        return _chain(*self._all()).declare(*case, self.node)
+        return _chain(*self._others(), self.plugin).declare(*case, self.node)
 
     def _part(self, case: calls.Case) -> Part:
         pod, allocation = case

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from ipaddress import ip_address, ip_network
 from itertools import count
 from pathlib import Path
@@ -27,6 +27,7 @@ from eniplug.hooks import (
     Route,
     Rule,
     Sysctl,
+    Veth,
     hookimpl,
 )
 from eniplug.hooks.errors import ConfigError, KernelError, PoolEmptyError
@@ -202,6 +203,23 @@ class TwoMinds:
 
 
 @frozen(eq=False)
+class Contradicting:
+    @hookimpl
+    def setup_netns(self, pod: Pod) -> list[Object]:
+        mac = "02:00:00:00:00:01"
+        name = pod.host_ifname
+        return [Veth(name=name, peer=pod.ifname, mac=mac, peer_mac=mac)]
+
+
+@frozen(eq=False)
+class Swapping:
+    @hookimpl(wrapper=True)
+    def setup_netns(self) -> Generator[None, Any, list[Any]]:
+        yield
+        return []
+
+
+@frozen(eq=False)
 class Forging:
     @hookimpl
     def allocate_ip(self, pod: Pod, pool: Pool) -> Allocation:
@@ -281,6 +299,12 @@ BAD: list[tuple[object, str, str]] = [
     (NodesTtl(), "valid_and_of_the_right", "declare the node's by node_objects"),
     (OneRuleForAll(), "keys_are_distinct", "two pods, .* declare Rule.priority=99"),
     (TwoMinds(), "keys_are_distinct", "contradict each other"),
+    (Contradicting(), "others_declare", "contradict each other: Veth.*: leave it to"),
+    (
+        Swapping(),
+        "others_declare",
+        "makes Veth.* go away: a wrapper returns",
+    ),
     (Forging(), "what_was_taken", r"gave 10\.0\.0\.\d+, took 10.*, 10.*: give what"),
     (Swallowing(), "empty_pool", "raise ConfigError.*: let PoolEmptyError pass"),
     (NoInterface(), "survives_the_agents_restart", "came back as .*: use fields' own"),
