@@ -108,7 +108,7 @@ def test_the_tutorial_works_as_it_stands(
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
         said = ran.stdout + ran.stderr
         assert re.fullmatch(pattern(step.text), said), (step.words, step.text, said)

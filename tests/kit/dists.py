@@ -69,7 +69,11 @@ class Home:
     def run(self, *words: str, where: Path | None = None) -> str:
         """Run a Python command in it; returns what it printed."""
         done = subprocess.run(
-            [self.python, *words], cwd=where, capture_output=True, text=True, timeout=60
+            [self.python, *words],
+            cwd=where,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         assert done.returncode == 0, (words, done.stdout, done.stderr)
         return done.stdout
