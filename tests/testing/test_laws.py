@@ -336,7 +336,7 @@ def test_there_is_a_bad_plugin_for_each_law() -> None:
 
 
 def laws() -> list[str]:
-    return [name for name in vars(Conformance) if name.startswith("test_")]
+    return [name for name in dir(Conformance) if name.startswith("test_")]
 
 
 def named(rows: list[tuple[object, str, str]]) -> list[Any]:
