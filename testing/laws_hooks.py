@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from eniplug.core.chain import Declaration
 from eniplug.core.store import Store
 from eniplug.hooks import (
     HOST,
+    Ip,
     NftTable,
     Object,
     Sysctl,
@@ -174,7 +176,17 @@ class HookLaws(Subject):
         }
         if "plan_capacity" in hooks:
             work["plan_capacity"] = calling("plan_capacity", {"view": self.views[0]})
+        if "allocate_ip" in hooks:
+            pool = builders.a_pool(addresses=_many())
+            desk = {"pod": pod, "pool": pool}
+            work["allocate_ip"] = lambda: calls.call(hooks["allocate_ip"], desk)
         return work
+
+
+def _many() -> Iterator[Ip]:
+    """Addresses of each family for more calls than there are."""
+    for net in ("10.0.8.0/21", "2001:db8::8:0/117"):
+        yield from ip_network(net)
 
 
 def _read(found: Any) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn
 
 import pluggy
@@ -18,6 +19,7 @@ from eniplug.hooks import (
     Object,
     specs,
 )
+from eniplug.hooks.errors import EniplugError
 from eniplug.testing import builders, calls
 
 
@@ -59,8 +61,6 @@ class Subject:
     kernel: ClassVar[type[Kernel]] = Kernel
     """What carries declarations out."""
 
-    # -- inside ------------------------------------------------------------------------
-
     def _declared(self, plugin: object, case: calls.Case) -> dict[str, object]:
         """All that a plugin says of one case, by hook."""
         found: dict[str, object] = {**calls.pod_objects(plugin, case, self.node)}
@@ -72,6 +72,9 @@ class Subject:
                 calls.call(hooks["plan_capacity"], {"view": v}) for v in self.views
             ]
             found["plan_capacity"] = [p if p is None else tuple(p) for p in plans]
+        if "allocate_ip" in hooks:
+            given = {"pod": case[0], "pool": builders.a_pool()}
+            found["allocate_ip"] = _outcome(hooks["allocate_ip"], given)
         return found
 
     def _declares(self) -> bool:
@@ -107,6 +110,14 @@ class Subject:
             request=bytes(16),
             made=1.0,
         )
+
+
+def _outcome(hook: Any, given: Mapping[str, object]) -> object:
+    """What a hook gives, or with which error it refuses."""
+    try:
+        return calls.call(hook, given)
+    except EniplugError as error:
+        return repr(error)
 
 
 def broken(what: str, remedy: str) -> NoReturn:

@@ -31,7 +31,7 @@ from eniplug.hooks import (
     hookimpl,
 )
 from eniplug.hooks.errors import ConfigError, KernelError, PoolEmptyError
-from eniplug.testing.builders import PRIMARY
+from eniplug.testing.builders import ADDRESSES, PRIMARY
 from eniplug.testing.conformance import Conformance, conformance
 
 TTL = Sysctl(path="net/ipv4/ip_default_ttl", value="63", side=POD)
@@ -256,6 +256,20 @@ class Slow:
 
 
 @frozen(eq=False)
+class SlowGift:
+    @hookimpl
+    def allocate_ip(self, pod: Pod, pool: Pool) -> Allocation | None:
+        return Allocation.of(pod, pool.take()) if sum(range(200_000)) else None
+
+
+@frozen(eq=False)
+class Dice:
+    @hookimpl
+    def allocate_ip(self, pod: Pod, pool: Pool) -> Allocation:
+        return Allocation.of(pod, pool.take(address=ADDRESSES[next(NUMBERS) % 8]))
+
+
+@frozen(eq=False)
 class SlowPlan:
     @hookimpl
     def plan_capacity(self, view: CapacityView) -> list[Any]:
@@ -291,6 +305,7 @@ BAD: list[tuple[object, str, str]] = [
     (Remembering(), "options_come_back", "option 'seen' is a list: use bool, int"),
     (Unread(), "options_come_back", "cannot be read"),
     (Counting(), "hooks_are_pure", "setup_netns said .*, and later .*: let it follow"),
+    (Dice(), "hooks_are_pure", "allocate_ip said .*, and later"),
     (Reading(), "no_input_or_output", "a hook did open.*ip_default_ttl"),
     (Running(), "no_input_or_output", "a hook did .*: declare objects instead"),
     (Words(), "valid_and_of_the_right", "gave 'ip link set eth0 up', which is no obj"),
@@ -313,6 +328,7 @@ BAD: list[tuple[object, str, str]] = [
         "no_hook_is_slow",
         r"setup_netns: 99 of 100 calls took .* ms: 1.00 ms",
     ),
+    (SlowGift(), "no_hook_is_slow", "allocate_ip: 99 of 100"),
     (SlowPlan(), "no_hook_is_slow", "plan_capacity: 99 of 100"),
 ]
 ON_A_KERNEL: list[tuple[object, str, str]] = [
