@@ -32,6 +32,8 @@ from eniplug.core.cloud import CloudWorker
 from eniplug.core.discover import Facts, discover, eni_of
 from eniplug.core.ec2_boto import Ec2
 from eniplug.core.entries import own_entries
+from eniplug.core.guard import Guard
+from eniplug.core.heartbeat import Heartbeat
 from eniplug.core.host import AgentHost, Bounds, Card
 from eniplug.core.imds import Imds
 from eniplug.core.imds_only import ImdsOnly
@@ -101,6 +103,7 @@ class Agent:
         """
         self._options = options
         self._stop = Event()
+        self.failed = False
         self._settings = Settings.from_environ(environ)
         configure(self._settings.log_level)
         path = options.conflist or self._settings.conflist or SHIPPED
@@ -110,7 +113,8 @@ class Agent:
         if self._settings.enable_multi_nic:
             plugins = [entry.plugins for entry in self._entries]
             check_cards(plugins, self._conflist.plugins)
-        self._chains = Chains(Catalogue.from_environ(environ))
+        self._guard = Guard(self._give_up)
+        self._chains = Chains(Catalogue.from_environ(environ, self._guard))
         self._own = own_chains(self._chains, self._entries, str(path))
         self._kernel = Kernel(proc_sys=options.proc_sys)
 
@@ -118,9 +122,15 @@ class Agent:
         """Ask for the end; returns at once."""
         self._stop.set()
 
+    def _give_up(self) -> None:
+        """End so that whoever supervises the agent starts it again."""
+        self.failed = True
+        self._stop.set()
+
     def run(self) -> None:
         """Start, serve until `stop`, and stop."""
         began = time.monotonic()
+        Heartbeat().start()
         store, new = self._open_store()
         metadata, alone = Imds(), self._settings.enable_imds_only_mode
         facts, cloud = discover(
@@ -181,6 +191,7 @@ class Agent:
             self._entries,
             repaired=repair.told,
             planned=Planner(self._kernel, state, scope).told,
+            plugins=self._guard.told,
         )
         requests = Requests(attachments, self._chains, use, reporter, self._settings)
         server = Server(self._options.run_dir / "agent.sock", requests.handle)
@@ -412,4 +423,4 @@ def command(**options: object) -> None:
     except CniError as error:
         raise ConfigError(error.message, error.details) from error
     # Threads that are still cut off in a request would hold up an ordinary exit.
-    os._exit(0)
+    os._exit(1 if agent.failed else 0)

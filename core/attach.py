@@ -37,6 +37,7 @@ from eniplug.hooks.errors import (
     InterfaceTakenError,
     KernelError,
     NoFreePrefixError,
+    PluginError,
     PoolEmptyError,
     StoreError,
     UnknownContainerError,
@@ -146,13 +147,16 @@ class Attachments:
                 allocation, desk = self._allocate(chain, pod, request.here)
             else:
                 allocation = _given(pod, siblings)
+            skipped: list[PluginError] = []
+            objects = chain.declare(pod, allocation, self._node(), skipped.append)
             part = self._state.begin(
                 Part(
                     pod=pod,
                     plugins=request.plugins,
                     allocation=allocation,
                     leased=desk is not None,
-                    objects=chain.declare(pod, allocation, self._node()),
+                    objects=objects,
+                    skipped=tuple(f"{e.plugin}: {e.message}" for e in skipped),
                     request=request.id,
                     made=time.time(),
                 )
@@ -238,10 +242,12 @@ class Attachments:
 
     def _ask(self, chain: Chain, pod: Pod, desk: Desk) -> Allocation:
         allocation = chain.allocate(pod, desk)
+        desk.close()
         if allocation is None:
             names = ", ".join(chain.address_plugins)
             msg = f"no plugin gave the pod an address; asked were: {names}"
             raise PoolEmptyError(msg)
+        desk.keep({a.ip for nic in allocation.nics for a in nic.addresses})
         return allocation
 
     # -- DEL ---------------------------------------------------------------------------

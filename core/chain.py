@@ -1,34 +1,58 @@
 """The plugins of one conflist entry, in order, and how their hooks are called.
 
 For each hook and plugin there is one caller, made once, so that the owner of every
-object is known.  A plugin that raises or returns nonsense is contained here: what
-leaves this module is a value or an EniplugError that names the plugin.
+object is known.  A plugin that raises, hangs or returns nonsense is contained here:
+what leaves this module is a value or an EniplugError that names the plugin.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar, get_args
 
 import pluggy
 import structlog
 from attrs import frozen
 
+from eniplug.core.fences import Fence, PodFence, node_fence
+from eniplug.core.guard import Conduct, Guard
+from eniplug.core.hands import LeftBehindError, Run
 from eniplug.hooks import (
     Action,
     Allocation,
     CapacityView,
+    Lease,
     Node,
     Object,
     Pod,
     Pool,
 )
-from eniplug.hooks.errors import ConflictError, EniplugError, PluginError
+from eniplug.hooks.errors import (
+    ConflictError,
+    EniplugError,
+    NotThePodsError,
+    PluginError,
+)
 from eniplug.hooks.objects import KINDS, Key
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 POD_HOOKS: Final = ("setup_netns", "program_routes", "egress")
+
+ACTIONS: Final = get_args(Action)
+
+
+class Lending(Pool, Protocol):
+    """A desk at the pool that knows what was taken at it."""
+
+    @property
+    def taken(self) -> Sequence[Lease]:
+        """The leases."""
+        ...
 
 
 @frozen
@@ -38,39 +62,64 @@ class Caller:
     plugin: str
     hook: str
     call: Callable[..., Any]
+    conduct: Conduct
 
-    def value(self, **arguments: object) -> Any:
-        """Call it. Raises EniplugError only; anything else becomes PluginError."""
+    def value(
+        self, run: Run, read: Callable[[Any], T], arguments: Mapping[str, object]
+    ) -> T:
+        """Call it, and read what it gave: a generator runs in here.
+
+        Raises EniplugError only; anything else becomes PluginError.
+        """
+        self.conduct.admit()
+        run.enter(self.plugin, self.hook)
+        began = time.perf_counter()
         try:
-            return self.call(**arguments)
+            found = read(self.call(**arguments))
         except EniplugError:
+            self._ended(run, began)
             raise
-        except Exception as error:
+        except LeftBehindError:
+            raise
+        except BaseException as error:
+            self._ended(run, began)
             log.exception("plugin failed", plugin=self.plugin, hook=self.hook)
-            msg = f"plugin {self.plugin!r}: {self.hook} raised {error!r}"
-            raise PluginError(msg) from error
+            raise self.wrong(f"raised {error!r}") from error
+        self._ended(run, began)
+        return found
 
-    def objects(self, **arguments: object) -> tuple[Object, ...]:
-        """Call it and take what it declares; a generator runs in here."""
-        found: tuple[Object, ...] = self.value(read=True, **arguments)
+    def _ended(self, run: Run, began: float) -> None:
+        run.go_on()
+        self.conduct.ended(self.hook, time.perf_counter() - began)
+
+    def wrong(
+        self, what: str, kind: type[PluginError] = PluginError, details: str = ""
+    ) -> PluginError:
+        """Make the error for what it did, and count it."""
+        msg = f"plugin {self.plugin!r}: {self.hook} {what}"
+        self.conduct.failed(msg)
+        return kind(msg, details, plugin=self.plugin)
+
+    def objects(self, run: Run, arguments: Mapping[str, object]) -> tuple[Object, ...]:
+        """Call it and take what it declares."""
+        found = self.value(run, _flat, arguments)
         for one in found:
             if not isinstance(one, KINDS):
-                msg = f"plugin {self.plugin!r}: {self.hook} returned {one!r}, no object"
-                raise PluginError(msg)
+                raise self.wrong(f"returned {one!r}, no object")
         return found
 
 
-def _read(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a tuple of what a hook yields, inside the guarded call."""
+def _flat(results: Any) -> tuple[Any, ...]:
+    """Make one tuple: a caller of one plugin gives a list of at most one result."""
+    return tuple(one for result in results for one in result)
 
-    def called(*, read: bool = False, **arguments: object) -> Any:
-        # A caller of one plugin gives a list of at most one result.
-        found = call(**arguments)
-        if not read:
-            return found
-        return tuple(one for result in found for one in result)
 
-    return called
+def _whole(found: Any) -> Any:
+    return found
+
+
+def _actions(found: Any) -> tuple[Any, ...] | None:
+    return None if found is None else tuple(found)
 
 
 class Declaration:
@@ -80,15 +129,24 @@ class Declaration:
     """
 
     def __init__(self) -> None:
-        self._found: dict[Key, tuple[Object, str]] = {}
+        self._found: dict[Key, tuple[Object, Caller]] = {}
 
-    def add(self, plugin: str, objects: Iterable[Object]) -> None:
+    def add(self, caller: Caller, objects: Iterable[Object]) -> None:
         """Take one plugin's objects; an equal one of another plugin is the same."""
         for one in objects:
-            had, owner = self._found.setdefault(one.key, (one, plugin))
+            had, owner = self._found.setdefault(one.key, (one, caller))
             if had != one:
-                msg = f"plugins {owner!r} and {plugin!r} contradict each other: "
+                both = f"{owner.plugin!r} and {caller.plugin!r}"
+                msg = f"plugins {both} contradict each other: "
                 raise ConflictError(f"{msg}{had} and {one}")
+
+    def check(self, fence: Fence) -> None:
+        """Hold that each object is its owner's.  Raises NotThePodsError."""
+        for one, caller in self._found.values():
+            beyond = fence(one)
+            if beyond:
+                what = f"declared {one}: {beyond}"
+                raise caller.wrong(what, NotThePodsError)
 
     @property
     def objects(self) -> tuple[Object, ...]:
@@ -97,13 +155,25 @@ class Declaration:
 
 
 class Chain:
-    """The plugins of one conflist entry, ready to be called."""
+    """The plugins of one conflist entry, ready to be called.
 
-    def __init__(self, manager: pluggy.PluginManager, names: Sequence[str]) -> None:
+    A pod goes without those that may be ``skipped`` when they fail.
+    """
+
+    def __init__(
+        self,
+        manager: pluggy.PluginManager,
+        names: Sequence[str],
+        guard: Guard | None = None,
+        *,
+        skipped: Collection[str] = (),
+    ) -> None:
         self.names = tuple(names)
+        self._guard = guard or Guard()
+        self._may_skip = frozenset(skipped)
         plugins = {name: manager.get_plugin(name) for name in names}
         self._callers = {
-            hook: tuple(_callers(manager, hook, plugins))
+            hook: tuple(_callers(manager, hook, plugins, self._guard))
             for hook in (
                 "node_objects",
                 "plan_capacity",
@@ -121,41 +191,89 @@ class Chain:
         """Those that implement allocate_ip."""
         return tuple(c.plugin for c in self._callers["allocate_ip"])
 
-    def allocate(self, pod: Pod, pool: Pool) -> Allocation | None:
+    def allocate(self, pod: Pod, pool: Lending) -> Allocation | None:
         """Ask for the pod's addresses; the first answer counts."""
+        return self._guard.run(lambda run: self._allocate(run, pod, pool))
+
+    def _allocate(self, run: Run, pod: Pod, pool: Lending) -> Allocation | None:
         for caller in self._callers["allocate_ip"]:
-            found = caller.value(pod=pod, pool=pool)
+            found = caller.value(run, _whole, {"pod": pod, "pool": pool})
             if isinstance(found, Allocation):
+                lent = {lease.address for lease in pool.taken}
+                for nic in found.nics:
+                    for one in nic.addresses:
+                        if one.ip not in lent:
+                            what = f"gave {one.ip}, which it did not take from the pool"
+                            raise caller.wrong(what, NotThePodsError)
                 return found
             if found is not None:
-                msg = f"plugin {caller.plugin!r}: allocate_ip returned {found!r}"
-                raise PluginError(msg)
+                raise caller.wrong(f"returned {found!r}")
         return None
 
     def declare(
-        self, pod: Pod, allocation: Allocation, node: Node
+        self,
+        pod: Pod,
+        allocation: Allocation,
+        node: Node,
+        skipped: Callable[[PluginError], None] = lambda _: None,
     ) -> tuple[Object, ...]:
-        """Collect all that the pod's part is made of."""
+        """Collect all that the pod's part is made of.
+
+        A plugin that fails and may be skipped is left out whole, and ``skipped`` is
+        told: half of what it wants would be a state that nobody has thought of.  Hooks
+        are pure, so the others are simply asked again.
+        """
+        without: set[str] = set()
+        while True:
+            try:
+                return self._guard.run(
+                    lambda run: self._declare(run, pod, allocation, node, without)
+                )
+            except PluginError as error:
+                if error.plugin not in self._may_skip - without:
+                    raise
+                log.warning("plugin skipped", plugin=error.plugin, error=error.message)
+                without.add(error.plugin)
+                skipped(error)
+
+    def _declare(
+        self,
+        run: Run,
+        pod: Pod,
+        allocation: Allocation,
+        node: Node,
+        without: Collection[str],
+    ) -> tuple[Object, ...]:
         declared = Declaration()
+        given = {"pod": pod, "allocation": allocation, "node": node}
         for hook in POD_HOOKS:
             for caller in self._callers[hook]:
-                declared.add(
-                    caller.plugin,
-                    caller.objects(pod=pod, allocation=allocation, node=node),
-                )
+                if caller.plugin not in without:
+                    declared.add(caller, caller.objects(run, given))
+        declared.check(PodFence.of(declared.objects, allocation, node))
         return declared.objects
 
     def declare_node(self, node: Node, into: Declaration) -> None:
         """Add what the plugins want on the node once."""
         for caller in self._callers["node_objects"]:
-            into.add(caller.plugin, caller.objects(node=node))
+            into.add(
+                caller,
+                self._guard.run(partial(caller.objects, arguments={"node": node})),
+            )
+        into.check(node_fence)
 
     def plan(self, view: CapacityView) -> tuple[Action, ...] | None:
         """Ask what the pool does next; None when no plugin plans."""
+        return self._guard.run(lambda run: self._plan(run, view))
+
+    def _plan(self, run: Run, view: CapacityView) -> tuple[Action, ...] | None:
         for caller in self._callers["plan_capacity"]:
-            found = caller.value(view=view)
+            found = caller.value(run, _actions, {"view": view})
+            for one in found or ():
+                if not isinstance(one, ACTIONS):
+                    raise caller.wrong(f"returned {one!r}, no action")
             if found is not None:
-                return tuple(found)
+                return found
         return None
 
     def observe(self, hook: str, **arguments: object) -> list[Any]:
@@ -165,8 +283,9 @@ class Chain:
         """
         said: list[Any] = []
         for caller in self._callers[hook]:
+            told = partial(caller.value, read=_whole, arguments=arguments)
             try:
-                said.append(caller.value(**arguments))
+                said.append(self._guard.run(told))
             except EniplugError as error:
                 log.warning(
                     "observer failed",
@@ -178,7 +297,10 @@ class Chain:
 
 
 def _callers(
-    manager: pluggy.PluginManager, hook: str, plugins: Mapping[str, object]
+    manager: pluggy.PluginManager,
+    hook: str,
+    plugins: Mapping[str, object],
+    guard: Guard,
 ) -> Iterable[Caller]:
     """One caller per plugin that implements the hook; wrappers stay around each."""
     wrappers = {
@@ -196,4 +318,5 @@ def _callers(
                 for other, plugin in plugins.items()
                 if other not in {name, *wrappers}
             ]
-            yield Caller(name, hook, _read(manager.subset_hook_caller(hook, others)))
+            call = manager.subset_hook_caller(hook, others)
+            yield Caller(name, hook, call, guard.conduct(name))

@@ -185,7 +185,20 @@ def _tables(said: dict[str, Any]) -> list[Table]:
         pod = f"{one['namespace']}/{one['name']}" if one["name"] else ""
         row = (pod or one["container_id"], one["reason"], one["message"])
         refusals.add_row(_time(one["when"]), *row)
-    return [enis, subnets, held, refusals]
+    return [enis, subnets, held, refusals, _conduct(said["plugins"])]
+
+
+def _conduct(plugins: Sequence[dict[str, Any]]) -> Table:
+    """How the plugins behaved, when any of them failed."""
+    table = Table(
+        "plugin", "calls", "errors", "hung", "mean ms", "worst ms", "last error"
+    )
+    keys = ("calls", "errors", "timeouts", "mean_ms", "worst_ms", "last_error")
+    if any(one["errors"] or one["timeouts"] for one in plugins):
+        for one in plugins:
+            shut = f" (not called for {one['shut_for']} s)" if one["shut_for"] else ""
+            table.add_row(one["plugin"] + shut, *(str(one[key]) for key in keys))
+    return table
 
 
 def _reason(told: dict[str, Any]) -> str:

@@ -20,7 +20,9 @@ from attrs import frozen
 
 from eniplug.core.chain import Chain
 from eniplug.core.codec import OPTIONS
-from eniplug.hooks import PROJECT, specs
+from eniplug.core.guard import Guard
+from eniplug.hooks import API_VERSION, PROJECT, specs
+from eniplug.hooks.api import serves
 from eniplug.hooks.errors import ConfigError, OptionError, UnknownPluginError
 
 GROUP: Final = "eniplug.plugins"
@@ -28,14 +30,26 @@ GROUP: Final = "eniplug.plugins"
 PACKAGES: Final = "ENIPLUG_PLUGIN_PACKAGES"
 """Names the distributions whose plugins may be loaded, comma-separated."""
 
+ON_ERROR: Final = "on_error"
+"""The operator's option of any plugin: what a pod's ADD does when the plugin fails."""
+
+CHOICES: Final = ("fail", "skip")
+
+RESERVED: Final = frozenset({"name", ON_ERROR})
+"""What stands beside a plugin's options in a conflist, and can be no option."""
+
 
 @frozen
 class Wanted:
-    """One plugin of a conflist entry: its name, its options, and where it stands."""
+    """One plugin of a conflist entry: its name, its options, and where it stands.
+
+    ``skip`` is the operator's word that pods go without it when it fails.
+    """
 
     name: str
     options: Mapping[str, Any]
     place: str
+    skip: bool = False
 
 
 def wanted(plugins: object, place: str = "plugins") -> tuple[Wanted, ...]:
@@ -59,10 +73,17 @@ def wanted(plugins: object, place: str = "plugins") -> tuple[Wanted, ...]:
         if any(w.name == name for w in found):
             msg = f"{here}: plugin {name!r} stands in this entry already"
             raise ConfigError(msg)
-        found.append(
-            Wanted(name, {k: v for k, v in options.items() if k != "name"}, here)
-        )
+        own = {k: v for k, v in options.items() if k not in RESERVED}
+        found.append(Wanted(name, own, here, skip=_skips(options, here)))
     return tuple(found)
+
+
+def _skips(options: Mapping[str, Any], place: str) -> bool:
+    choice = options.get(ON_ERROR, "fail")
+    if choice not in CHOICES:
+        msg = f"{place}.{ON_ERROR}: wants {' or '.join(CHOICES)}, not {choice!r}"
+        raise OptionError(msg)
+    return bool(choice == "skip")
 
 
 class Catalogue:
@@ -72,7 +93,10 @@ class Catalogue:
     an error; so is a name that is offered by a distribution outside ``packages``.
     """
 
-    def __init__(self, packages: Iterable[str] | None = None) -> None:
+    def __init__(
+        self, packages: Iterable[str] | None = None, guard: Guard | None = None
+    ) -> None:
+        self._guard = guard or Guard()
         allowed = None if packages is None else {_canonical(p) for p in packages}
         self.points: dict[str, EntryPoint] = {}
         for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
@@ -86,10 +110,12 @@ class Catalogue:
             self.points[point.name] = point
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Catalogue:
+    def from_environ(
+        cls, environ: Mapping[str, str] = os.environ, guard: Guard | None = None
+    ) -> Catalogue:
         """Heed the operator's list of packages, if there is one."""
         listed = environ.get(PACKAGES)
-        return cls(None if listed is None else filter(None, listed.split(",")))
+        return cls(None if listed is None else filter(None, listed.split(",")), guard)
 
     def load(self, name: str, place: str) -> type:
         """Import a plugin's class. Raises UnknownPluginError or ConfigError."""
@@ -101,7 +127,9 @@ class Catalogue:
             raise UnknownPluginError(msg)
         try:
             found = point.load()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a package may call sys.exit() as well
             msg = f"{place}: plugin {name!r} of {_package(point)} cannot be imported"
             raise ConfigError(
                 f"{msg}: {error!r}", f"repair or uninstall {_package(point)}"
@@ -109,7 +137,19 @@ class Catalogue:
         if not isinstance(found, type) or not attrs.has(found):
             msg = f"{place}: plugin {name!r} of {_package(point)} is no attrs class"
             raise ConfigError(msg)
+        self._check_api(found, point, place)
         return found
+
+    def _check_api(self, kind: type, point: EntryPoint, place: str) -> None:
+        """Hold the API that a plugin says it was written for against ours."""
+        stated = getattr(kind, "api", API_VERSION)
+        if serves(stated):
+            return
+        package = _package(point)
+        msg = f"{place}: plugin {point.name!r} of {package} is written for version "
+        msg += f"{stated!r} of eniplug.hooks; this eniplug has {API_VERSION}"
+        remedy = f"install a {package} for version {API_VERSION}, or an eniplug with "
+        raise ConfigError(msg, f"{remedy}version {stated}")
 
     def build(self, plugins: Iterable[Wanted]) -> Chain:
         """Make a chain of exactly these plugins, in this order."""
@@ -125,7 +165,15 @@ class Catalogue:
             except pluggy.PluginValidationError as error:
                 msg = f"{one.place}: plugin {one.name!r} does not fit the hooks: "
                 raise ConfigError(msg + str(error).replace("\n", ", ")) from error
-        return Chain(manager, tuple(one.name for one in chosen))
+        chain = Chain(
+            manager,
+            tuple(one.name for one in chosen),
+            self._guard,
+            skipped=[one.name for one in chosen if one.skip],
+        )
+        for one, plugin in zip(chosen, made, strict=True):
+            _check_skip(one, plugin, chain)
+        return chain
 
     def _make(self, one: Wanted) -> object:
         kind = self.load(one.name, one.place)
@@ -133,6 +181,23 @@ class Catalogue:
             return OPTIONS.structure(one.options, kind)
         except (cattrs.BaseValidationError, TypeError, ValueError) as error:
             raise OptionError(_explain(one, kind, error)) from error
+        except Exception as error:
+            msg = f"{one.place}: plugin {one.name!r} cannot be made: {error!r}"
+            raise ConfigError(msg) from error
+
+
+def _check_skip(one: Wanted, plugin: object, chain: Chain) -> None:
+    """Hold that a pod can go without a plugin that may be skipped."""
+    if not one.skip:
+        return
+    if one.name in chain.address_plugins:
+        why = "it gives pods their addresses"
+    elif getattr(plugin, "enforcing", False):
+        why = "it enforces what pods may do"
+    else:
+        return
+    msg = f"{one.place}.{ON_ERROR}: plugin {one.name!r} cannot be skipped: {why}"
+    raise OptionError(msg, f"take {ON_ERROR} out, or say fail")
 
 
 def _explain(one: Wanted, kind: type, error: Exception) -> str:

@@ -37,7 +37,8 @@ class Part:
 
     ``request`` is the 16-byte id of the ADD that made it.  ``leased`` tells that the
     allocation's addresses are out of our pool.  ``made`` is in seconds since the epoch.
-    ``result`` is the CNI result in the form of 1.1.0, once there is one.
+    ``result`` is the CNI result in the form of 1.1.0, once there is one.  ``skipped``
+    says of each plugin that failed, and that the pod goes without, why.
     """
 
     pod: Pod
@@ -49,6 +50,7 @@ class Part:
     made: float
     life: Life = Life.PENDING
     result: Mapping[str, Any] | None = None
+    skipped: tuple[str, ...] = ()
     id: int = field(default=0, eq=False)
 
     @property

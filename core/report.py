@@ -60,7 +60,8 @@ class Reporter:
 
     ``node`` gives the node as it is now, with the ENIs that have come since the start;
     ``entries`` are those of the agent's conflist that are its own; ``repaired`` tells
-    what was put back, ``planned`` what is otherwise than declared.
+    what was put back, ``planned`` what is otherwise than declared, ``plugins`` how each
+    plugin has behaved.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Reporter:
         clock: Callable[[], float] = time.monotonic,
         repaired: Callable[[], Mapping[str, Any]] = dict,
         planned: Callable[[], dict[str, Any]] = dict,
+        plugins: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         self.planned = planned
         self.refusals = Refusals()
@@ -84,6 +86,7 @@ class Reporter:
         self._entries = entries
         self._clock = clock
         self._repaired = repaired
+        self._plugins = plugins
 
     def parts(self) -> tuple[Part, ...]:
         """All pods' parts."""
@@ -135,6 +138,7 @@ class Reporter:
             "repair": dict(self._repaired()),
             "refusals": [one.told() for one in refused],
             "targets": asdict(self._settings.targets),
+            "plugins": self._plugins(),
         }
 
     def _ec2(self) -> dict[str, Any] | None:
@@ -161,7 +165,8 @@ class Reporter:
 
     def chain(self, part: Part) -> tuple[str, ...]:
         """What a pod's network hangs on: pod, node, ENI, prefix, subnet, EC2."""
-        lines = [_pod_line(part), *self._node_lines(self._node())]
+        without = (f"without the plugin {one}" for one in part.skipped)
+        lines = [_pod_line(part), *without, *self._node_lines(self._node())]
         for nic in part.allocation.nics:
             lines += self._nic_lines(nic)
         return (*lines, *self._ec2_lines())

@@ -38,6 +38,7 @@ from eniplug.hooks.errors import (
     CancelledError,
     ConflictError,
     EniplugError,
+    PluginError,
     PoolEmptyError,
     StoreError,
     UnsupportedError,
@@ -75,11 +76,16 @@ class Waiting:
 
 
 class Desk:
-    """The pool, as allocate_ip sees it during one ADD (`eniplug.hooks.Pool`)."""
+    """The pool, as allocate_ip sees it during one ADD (`eniplug.hooks.Pool`).
+
+    It closes when the hook has ended, or was given up: what a plugin took later than
+    that would be nobody's.
+    """
 
     def __init__(self, state: State, waiter: Waiter | None) -> None:
         self._state = state
         self._waiter = waiter
+        self._closed = False
         self.taken: list[Lease] = []
         self.every_card = False
 
@@ -93,7 +99,7 @@ class Desk:
         kept: str | None = None,
     ) -> Lease:
         """Take an address, unless somebody waits who came before."""
-        with self._state.turn(self._waiter) as pool:
+        with self._turn() as pool:
             lease = pool.take(
                 family, address=address, eni=eni, prefer=prefer, kept=kept
             )
@@ -102,7 +108,7 @@ class Desk:
 
     def take_pair(self, *, prefer: Kind | None = None) -> tuple[Lease, Lease]:
         """Take an address of each family, unless somebody waits who came before."""
-        with self._state.turn(self._waiter) as pool:
+        with self._turn() as pool:
             pair = pool.take_pair(prefer=prefer)
             self.taken += pair
         return pair
@@ -117,7 +123,7 @@ class Desk:
             remedy = "set ENABLE_MULTI_NIC=true, or take the pod's annotation away"
             raise UnsupportedError(msg, remedy)
         self.every_card = True
-        with self._state.turn(self._waiter) as pool:
+        with self._turn() as pool:
             leases = pool.take_each(self._state.cards, prefer=prefer)
             self.taken += leases
         return leases
@@ -126,10 +132,30 @@ class Desk:
         """Count the pods that hold addresses and whose fields are as given."""
         return self._state.held(match)
 
+    def close(self) -> None:
+        """Give nothing more out."""
+        with self._state.still():
+            self._closed = True
+
+    def keep(self, used: Collection[Ip]) -> None:
+        """Return what was taken and is not used."""
+        for lease in [one for one in self.taken if one.address not in used]:
+            self.taken.remove(lease)
+            self._state.give_back(lease)
+
     def give_back(self) -> None:
         """Return what was taken: the ADD has failed, or begins anew."""
+        self.close()
         while self.taken:
             self._state.give_back(self.taken.pop())
+
+    @contextmanager
+    def _turn(self) -> Generator[AddressPool]:
+        with self._state.turn(self._waiter) as pool:
+            if self._closed:
+                msg = "the pool was asked for an address when allocate_ip had ended"
+                raise PluginError(msg)
+            yield pool
 
 
 class State:
@@ -270,6 +296,12 @@ class State:
                 raise PoolEmptyError(msg)
             yield self._pool
         self._wake_cloud()
+
+    @contextmanager
+    def still(self) -> Generator[None]:
+        """Hold that nobody takes from the pool meanwhile."""
+        with self._mutex:
+            yield
 
     def give_back(self, lease: Lease) -> None:
         """Return an address that no pod has used."""

@@ -6,6 +6,7 @@ methods marked with `hookimpl` its hooks.  See `eniplug.hooks.specs` for the hoo
 
 from __future__ import annotations
 
+from eniplug.hooks.api import API_VERSION
 from eniplug.hooks.capacity import (
     Action,
     AssignAddresses,
@@ -60,6 +61,7 @@ from eniplug.hooks.values import (
 )
 
 __all__ = [
+    "API_VERSION",
     "HOST",
     "MAIN_TABLE",
     "POD",

@@ -38,8 +38,11 @@
     │   └── StaleMetadataError       101  imds-stale
     ├── KernelError                  102  kernel
     │   └── ForeignObjectError       102  foreign-object
-    ├── CheckError                   103  check-failed
-    └── PluginError                  104  plugin-failed
+    ├── PluginError                  104  plugin-failed
+    │   ├── PluginSlowError          104  plugin-slow
+    │   ├── PluginShutError          104  plugin-shut
+    │   └── NotThePodsError          104  not-the-pods
+    └── CheckError                   103  check-failed
 
 Codes below 100 are the CNI specification's ("Error"); 100 and up are ours.
 ``reason`` is stable: it stands in the CNI error's details, in the log and in
@@ -335,8 +338,36 @@ class CheckError(EniplugError):
 
 
 class PluginError(EniplugError):
-    """A plugin's hook raised, or returned something that it may not."""
+    """A plugin's hook raised, or returned something that it may not.
+
+    ``plugin`` is its name in the conflist.
+    """
 
     code = 104
     reason = "plugin-failed"
     remedy = "see the traceback in the agent's log and report it to the plugin's author"
+
+    def __init__(self, message: str, details: str = "", *, plugin: str = "") -> None:
+        super().__init__(message, details)
+        self.plugin = plugin
+
+
+class PluginSlowError(PluginError):
+    """A plugin's hook did not end in time; its thread was left behind."""
+
+    reason = "plugin-slow"
+    remedy = "report it to the plugin's author, or take the plugin out of the conflist"
+
+
+class PluginShutError(PluginError):
+    """A plugin hung three times in a row, and is not called for a minute."""
+
+    reason = "plugin-shut"
+    remedy = "wait, or take the plugin out of the conflist; `eniplug status` counts"
+
+
+class NotThePodsError(PluginError):
+    """A plugin declared for a pod what is another's, or the node's."""
+
+    reason = "not-the-pods"
+    remedy = "report it to the plugin's author: what pods share is for node_objects"

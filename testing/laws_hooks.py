@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from eniplug.core.chain import Declaration
+from eniplug.core.chain import Caller, Declaration
+from eniplug.core.guard import Conduct
 from eniplug.core.store import Store
 from eniplug.hooks import (
     HOST,
@@ -27,6 +28,11 @@ from eniplug.testing.subject import Subject, broken, chain_of
 
 CALLS: Final = 100
 """How often a hook is called to tell what it costs, three times over."""
+
+
+def _owner(hook: str) -> Caller:
+    """Whom a contradiction names: the hooks of one plugin are held to each other."""
+    return Caller(hook, hook, tuple, Conduct(hook, time.monotonic))
 
 
 class HookLaws(Subject):
@@ -84,7 +90,7 @@ class HookLaws(Subject):
                 for hook, objects in calls.pod_objects(
                     self.plugin, case, self.node
                 ).items():
-                    found.add(hook, objects)
+                    found.add(_owner(hook), objects)
             except EniplugError as error:
                 broken(error.message, "declare each thing once")
             for one in found.objects:

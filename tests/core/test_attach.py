@@ -37,7 +37,7 @@ from eniplug.hooks.errors import (
 from eniplug.hooks.values import ifb_name
 from eniplug.plugins.bandwidth import Bandwidth
 from eniplug.testing.builders import ADDRESSES, NODE, PRIMARY, a_pod
-from kit.chains import MAIN, Extra, Give, Wire, chain
+from kit.chains import MAIN, Extra, Give, Shared, Wire, chain
 from kit.netns import Pods, inside, namespace, picture, pods, run
 from kit.stores import Stores, stores
 
@@ -199,7 +199,7 @@ def test_deleting_the_main_entry_takes_all_that_is_left(world: World) -> None:
 
 
 def test_one_host_object_for_two_pods_is_refused(world: World) -> None:
-    both = chain(give=Give(), wire=Wire(), extra=Extra(700))
+    both = chain(give=Give(), wire=Wire(), shared=Shared())
     world.attachments.add(world.request(0, world.pods.new(), both))
 
     with pytest.raises(ConflictError):

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from ipaddress import ip_address, ip_interface
+from threading import Event
 
 import pluggy
 import pytest
 from attrs import frozen
 
 from eniplug.core.chain import Chain
+from eniplug.core.guard import Guard
 from eniplug.hooks import (
     HOST,
     PROJECT,
     Address,
     Allocation,
+    CapacityView,
     Eni,
     Lease,
     LinkState,
@@ -20,11 +24,19 @@ from eniplug.hooks import (
     Object,
     Pod,
     Pool,
+    Targets,
     Veth,
     hookimpl,
     specs,
 )
-from eniplug.hooks.errors import ConflictError, PluginError, PoolEmptyError
+from eniplug.hooks.errors import (
+    ConflictError,
+    NotThePodsError,
+    PluginError,
+    PluginSlowError,
+    PoolEmptyError,
+    UnsupportedError,
+)
 
 POD = Pod(container_id="c1", ifname="eth0", network="vpc")
 ENI = Eni(id="eni-1", link="ens5", mac="02:00:00:00:00:01", device=0)
@@ -105,6 +117,8 @@ class Watcher:
 
 
 class NoPool:
+    taken: tuple[Lease, ...] = ()
+
     def take(self, *_: object, **__: object) -> Lease:
         msg = "nothing here"
         raise PoolEmptyError(msg)
@@ -119,12 +133,67 @@ class NoPool:
         return 0
 
 
-def chain(**plugins: object) -> Chain:
+@frozen(eq=False, kw_only=True)
+class Hangs:
+    until: Event
+
+    @hookimpl
+    def egress(self) -> list[Object]:
+        self.until.wait(20)
+        return []
+
+
+@frozen(eq=False, kw_only=True)
+class Exits:
+    @hookimpl
+    def egress(self) -> list[Object]:
+        msg = "not a good day"
+        raise SystemExit(msg)
+
+
+@frozen(eq=False, kw_only=True)
+class Enslaves:
+    """Half of it is right."""
+
+    @hookimpl
+    def setup_netns(self, pod: Pod) -> Iterator[Object]:
+        yield LinkState(link=pod.host_ifname, setting="mtu", value=1500)
+
+    @hookimpl
+    def egress(self) -> Iterator[Object]:
+        yield LinkState(link="ens5", setting="mtu", value=1500)
+
+
+@frozen(eq=False, kw_only=True)
+class Invents:
+    @hookimpl
+    def allocate_ip(self, pod: Pod) -> Allocation:
+        return Allocation.of(pod, Lease(address=ip_address("10.0.0.8"), eni=ENI))
+
+
+@frozen(eq=False, kw_only=True)
+class Refuses:
+    @hookimpl
+    def egress(self) -> list[Object]:
+        msg = "not on this node"
+        raise UnsupportedError(msg)
+
+
+@frozen(eq=False, kw_only=True)
+class Plans:
+    @hookimpl
+    def plan_capacity(self) -> list[str]:
+        return ["more, please"]
+
+
+def chain(
+    guard: Guard | None = None, skipped: Collection[str] = (), **plugins: object
+) -> Chain:
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(specs)
     for name, plugin in reversed(plugins.items()):
         manager.register(plugin, name)
-    return Chain(manager, tuple(plugins))
+    return Chain(manager, tuple(plugins), guard, skipped=skipped)
 
 
 def test_objects_come_by_rank_and_then_in_the_chains_order() -> None:
@@ -185,3 +254,90 @@ def test_an_observers_error_does_not_pass() -> None:
 def test_a_plugin_that_does_not_implement_a_hook_is_not_called_for_it() -> None:
     assert chain(links=Links()).declare(POD, ALLOCATION, NODE)[0].side is HOST
     assert chain(links=Links()).address_plugins == ()
+
+
+# -- plugins that fail -----------------------------------------------------------------
+
+
+@pytest.fixture
+def release() -> Iterator[Event]:
+    event = Event()
+    yield event
+    event.set()
+
+
+def test_a_plugin_that_hangs_costs_its_pod_the_add_and_is_named(release: Event) -> None:
+    guard = Guard(limit=0.5)
+    both = chain(guard, links=Links(), stuck=Hangs(until=release))
+
+    with pytest.raises(PluginSlowError, match="'stuck': egress") as caught:
+        both.declare(POD, ALLOCATION, NODE)
+
+    assert caught.value.plugin == "stuck"
+    assert guard.conduct("stuck").timeouts == 1
+    assert guard.conduct("links").timeouts == 0
+
+
+def test_a_plugin_that_exits_does_not_take_the_agent_along() -> None:
+    with pytest.raises(PluginError, match="'quits': egress raised SystemExit"):
+        chain(quits=Exits()).declare(POD, ALLOCATION, NODE)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "words"),
+    [
+        (Raises(), "program_routes raised OSError"),
+        (Nonsense(), "egress returned 'a route, please'"),
+        (Exits(), "egress raised SystemExit"),
+        (Enslaves(), "egress declared .*ens5 is not the pod's"),
+        (Hangs(until=Event()), "egress did not end within 0.5 s"),
+    ],
+    ids=["raises", "nonsense", "exits", "not-its-pods", "hangs"],
+)
+def test_a_pod_goes_without_a_plugin_that_may_be_skipped(
+    plugin: object, words: str
+) -> None:
+    guard = Guard(limit=0.5)
+    both = chain(guard, ["weak"], links=Links(), weak=plugin, groups=Groups())
+    why: list[PluginError] = []
+
+    declared = both.declare(POD, ALLOCATION, NODE, why.append)
+
+    strong = chain(links=Links(), groups=Groups())
+    assert declared == strong.declare(POD, ALLOCATION, NODE)
+    [error] = why
+    assert error.plugin == "weak"
+    assert re.search(words, error.message)
+    assert guard.conduct("weak").errors + guard.conduct("weak").timeouts == 1
+    if isinstance(plugin, Hangs):
+        plugin.until.set()
+
+
+def test_a_refusal_is_not_skipped() -> None:
+    with pytest.raises(UnsupportedError, match="not on this node"):
+        chain(skipped=["no"], no=Refuses()).declare(POD, ALLOCATION, NODE)
+
+
+def test_an_address_that_the_pool_did_not_give_is_refused() -> None:
+    words = re.escape("'odd': allocate_ip gave 10.0.0.8, which it did not take")
+
+    with pytest.raises(NotThePodsError, match=words):
+        chain(odd=Invents()).allocate(POD, NoPool())
+
+
+def test_a_plan_of_what_is_no_action_is_refused() -> None:
+    view = CapacityView(enis=(), targets=Targets(), eni_slots=1, new_enis=0)
+
+    with pytest.raises(PluginError, match="plan_capacity returned 'more, please'"):
+        chain(odd=Plans()).plan(view)
+
+
+def test_what_plugins_did_is_counted() -> None:
+    guard = Guard()
+    both = chain(guard, links=Links(), bad=Raises())
+
+    with pytest.raises(PluginError):
+        both.declare(POD, ALLOCATION, NODE)
+
+    told = {one["plugin"]: (one["calls"], one["errors"]) for one in guard.told()}
+    assert told == {"links": (1, 0), "bad": (1, 1)}

@@ -42,6 +42,31 @@ class TooCurious:
         return ()
 
 
+@frozen(eq=False, kw_only=True)
+class Guarding:
+    enforcing = True
+
+    @hookimpl
+    def egress(self):
+        return ()
+
+
+@frozen(eq=False, kw_only=True)
+class Old:
+    api = "1"
+
+
+@frozen(eq=False, kw_only=True)
+class New:
+    api = "2.1"
+
+
+@frozen(eq=False, kw_only=True)
+class Grumpy:
+    def __attrs_post_init__(self):
+        raise RuntimeError("not today")
+
+
 def not_a_class():
     return None
 """
@@ -56,8 +81,14 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "too-curious": "TooCurious",
         "function": "not_a_class",
         "absent": "NoSuchThing",
+        "guarding": "Guarding",
+        "old": "Old",
+        "new": "New",
+        "grumpy": "Grumpy",
     }
     install_plugins(tmp_path, "acme-plugins", points, PLUGINS)
+    broken = "import sys\nsys.exit('no licence')\n"
+    install_plugins(tmp_path, "broken-plugins", {"broken": "Broken"}, broken)
     yield tmp_path
     sys.modules.pop("acme_plugins", None)
 
@@ -106,6 +137,24 @@ def test_an_unnamed_plugin_is_not_imported() -> None:
         (["too-curious"], ConfigError, r"plugins\[0\].*cluster"),
         (["function"], ConfigError, "no attrs class"),
         (["absent"], ConfigError, "acme-plugins cannot be imported"),
+        (["broken"], ConfigError, "broken-plugins cannot be imported: .*no licence"),
+        (["grumpy"], ConfigError, r"plugins\[0\].*'grumpy'.*not today"),
+        (["new"], ConfigError, r"'new' of acme-plugins .* version '2.1' .* has 1.0"),
+        (
+            [{"name": "marks", "on_error": "ignore"}],
+            OptionError,
+            r"plugins\[0\].on_error: wants fail or skip, not 'ignore'",
+        ),
+        (
+            ["marks", {"name": "secondary-ip", "on_error": "skip"}],
+            OptionError,
+            r"plugins\[1\].on_error: .*'secondary-ip' cannot be skipped: .*addresses",
+        ),
+        (
+            [{"name": "guarding", "on_error": "skip"}],
+            OptionError,
+            r"plugins\[0\].on_error: .*'guarding' cannot be skipped: .*enforces",
+        ),
     ],
 )
 def test_a_wrong_plugin_list_is_refused_with_its_place(
@@ -136,3 +185,25 @@ def test_the_built_in_plugins_come_through_the_same_door() -> None:
     names = set(Catalogue(["eniplug"]).points)
 
     assert names >= {"secondary-ip", "pod-veth", "flat-routes", "policy-routes", "snat"}
+
+
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize(
+    "plugin",
+    [
+        "old",
+        {"name": "marks", "on_error": "skip"},
+        {"name": "guarding", "on_error": "fail"},
+    ],
+    ids=str,
+)
+def test_what_fits_is_taken(plugin: object) -> None:
+    assert build(plugin).names
+
+
+@pytest.mark.usefixtures("site")
+def test_who_cannot_be_imported_is_told_with_a_remedy() -> None:
+    with pytest.raises(ConfigError) as caught:
+        build("broken")
+
+    assert caught.value.details == "repair or uninstall broken-plugins"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_network
+from ipaddress import ip_interface, ip_network
 
 import pluggy
 from attrs import frozen
@@ -63,8 +63,20 @@ class Extra:
     priority: int
 
     @hookimpl
-    def egress(self) -> list[Object]:
-        return [Rule(priority=self.priority, table=254)]
+    def egress(self, allocation: Allocation) -> list[Object]:
+        mine = allocation.nics[0].addresses[0].network
+        return [Rule(priority=self.priority, table=254, dst=mine)]
+
+
+@frozen(eq=False)
+class Shared:
+    """Wants one address, and one rule for it, for every pod."""
+
+    @hookimpl
+    def egress(self, pod: Pod) -> Iterator[Object]:
+        address = ip_interface("169.254.9.9/32")
+        yield Address(link=pod.ifname, address=address)
+        yield Rule(priority=700, table=254, dst=address.network)
 
 
 def chain(**plugins: object) -> Chain:
@@ -75,4 +87,9 @@ def chain(**plugins: object) -> Chain:
     return Chain(manager, tuple(plugins))
 
 
-MAIN = chain(give=Give(), wire=Wire())
+def main_chain() -> Chain:
+    """Make the chain anew: a process that was forked needs one of its own."""
+    return chain(give=Give(), wire=Wire())
+
+
+MAIN = main_chain()

@@ -1,0 +1,114 @@
+"""What a plugin may declare: for a pod what is the pod's, for the node what pods share.
+
+A plugin runs as root, and could do anything; this holds what it declares by mistake.  A
+part lives and dies with its pod, so an object of it that touched another pod's link, an
+ENI or the node's settings would break somebody else when it comes and when it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias
+
+from attrs import frozen
+
+from eniplug.hooks import (
+    HOST,
+    POD,
+    Address,
+    Allocation,
+    Claim,
+    Ip,
+    Network,
+    NftTable,
+    Node,
+    Object,
+    Route,
+    Rule,
+    StaleFlows,
+    Sysctl,
+    Veth,
+)
+
+Fence: TypeAlias = Callable[[Object], str]
+"""Says why an object is not its declarer's to make; nothing when it is."""
+
+LINK_IN_PATH: Final = 3
+"""Where a sysctl's path has the link's name, as in net/ipv4/conf/<link>/rp_filter."""
+
+
+@frozen
+class PodFence:
+    """What is one pod's: its links, its addresses, and what is about them alone."""
+
+    links: frozenset[str]
+    ips: frozenset[Ip]
+    lent: frozenset[Ip]
+    node: Node
+
+    @classmethod
+    def of(
+        cls, objects: Iterable[Object], allocation: Allocation, node: Node
+    ) -> PodFence:
+        """Draw it around a pod's declaration: the links that it makes are its own."""
+        every = tuple(objects)
+        made = {getattr(one, "name", "") for one in every if one.rank == Veth.rank}
+        given = {nic.host_ifname for nic in allocation.nics}
+        lent = frozenset(a.ip for nic in allocation.nics for a in nic.addresses)
+        further = {
+            one.address.ip
+            for one in every
+            if isinstance(one, Address) and one.side is POD
+        }
+        return cls(frozenset(made | given), lent | further, lent, node)
+
+    def __call__(self, one: Object) -> str:
+        """Say why an object is not the pod's, or nothing."""
+        if isinstance(one, NftTable):
+            return "a table is for node_objects"
+        if isinstance(one, Address):
+            return self._address(one) or self._link(one.side, one.link)
+        if one.side is not HOST:
+            return ""
+        if isinstance(one, Rule):
+            narrow = self._mine(one.src) or self._mine(one.dst) or one.iif in self.links
+            return "" if narrow else "a pod's rule names its address or its link"
+        if isinstance(one, Sysctl):
+            parts = one.path.split("/")
+            mine = len(parts) > LINK_IN_PATH and parts[LINK_IN_PATH] in self.links
+            return "" if mine else "a sysctl of the whole node is for node_objects"
+        if isinstance(one, Route) and not self._mine(one.destination):
+            return "a pod's route on the node leads to an address of its own"
+        return self._link(one.side, getattr(one, "link", None))
+
+    def _link(self, side: object, link: str | None) -> str:
+        if side is HOST and link is not None and link not in self.links:
+            return f"link {link} is not the pod's"
+        return ""
+
+    def _mine(self, net: Network | None) -> bool:
+        if net is None or net.num_addresses != 1:
+            return False
+        return net.network_address in self.ips
+
+    def _address(self, one: Address) -> str:
+        """Hold that an address of the VPC is the pod's, or lent to it by the node."""
+        ip = one.address.ip
+        nodes = (
+            {a.ip for eni in self.node.enis for a in eni.addresses}
+            if one.side is HOST
+            else set[Ip]()
+        )
+        if ip in self.lent or ip in nodes:
+            return ""
+        near = any(ip in cidr for cidr in self.node.vpc_cidrs)
+        return f"{ip} is the VPC's, and was not given to this pod" if near else ""
+
+
+def node_fence(one: Object) -> str:
+    """Say why an object is not the node's, or nothing."""
+    if one.side is not HOST:
+        return "it is in a pod, and there is none"
+    if isinstance(one, Claim | StaleFlows | Veth):
+        return f"a {type(one).__name__} is a pod's"
+    return ""
