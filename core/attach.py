@@ -156,7 +156,7 @@ class Attachments:
                     allocation=allocation,
                     leased=desk is not None,
                     objects=objects,
-                    skipped=tuple(f"{e.plugin}: {e.message}" for e in skipped),
+                    skipped=tuple(error.message for error in skipped),
                     request=request.id,
                     made=time.time(),
                 )

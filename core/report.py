@@ -165,7 +165,7 @@ class Reporter:
 
     def chain(self, part: Part) -> tuple[str, ...]:
         """What a pod's network hangs on: pod, node, ENI, prefix, subnet, EC2."""
-        without = (f"without the plugin {one}" for one in part.skipped)
+        without = (f"goes without: {one}" for one in part.skipped)
         lines = [_pod_line(part), *without, *self._node_lines(self._node())]
         for nic in part.allocation.nics:
             lines += self._nic_lines(nic)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from attrs import define, evolve
 
 from eniplug.core.attach import Attachments, Request
 from eniplug.core.chain import Chain
+from eniplug.core.guard import Guard
 from eniplug.core.kernel import Kernel
 from eniplug.core.kernel.survey import survey
 from eniplug.core.kernel.survey_nft import listed_elements
@@ -31,13 +32,24 @@ from eniplug.hooks.errors import (
     EniLimitError,
     InterfaceTakenError,
     KernelError,
+    PluginSlowError,
     PoolEmptyError,
     UnknownContainerError,
 )
 from eniplug.hooks.values import ifb_name
 from eniplug.plugins.bandwidth import Bandwidth
 from eniplug.testing.builders import ADDRESSES, NODE, PRIMARY, a_pod
-from kit.chains import MAIN, Extra, Give, Shared, Wire, chain
+from kit.chains import (
+    MAIN,
+    Extra,
+    Fails,
+    Give,
+    Hangs,
+    Shared,
+    TakesLate,
+    Wire,
+    chain,
+)
 from kit.netns import Pods, inside, namespace, picture, pods, run
 from kit.stores import Stores, stores
 
@@ -517,3 +529,45 @@ def test_a_lost_store_is_made_again_from_the_node(world: World) -> None:
     for number in (0, 1):
         assert world.attachments.delete(world.request(number, None))
     assert world.picture() == before
+
+
+# -- plugins that fail -----------------------------------------------------------------
+
+
+def test_a_plugin_that_hangs_leaves_nothing_of_its_pod(world: World) -> None:
+    release = Event()
+    guard = Guard(limit=0.3)
+    stuck = chain(guard, give=Give(), wire=Wire(), stuck=Hangs(release))
+    before = world.picture()
+    netns = world.pods.new()
+
+    with pytest.raises(PluginSlowError, match="'stuck': egress"):
+        world.attachments.add(world.request(0, netns, stuck))
+
+    assert world.picture() == before
+    assert world.state.parts() == ()
+    assert world.state.counts().assigned == 0
+    assert world.attachments.add(world.request(0, netns)).life is Life.LIVE
+    release.set()
+
+
+def test_an_address_plugin_that_wakes_too_late_takes_nothing(world: World) -> None:
+    release, late = Event(), Event()
+    guard = Guard(limit=0.3)
+    sleepy = chain(guard, sleepy=TakesLate(release, late), wire=Wire())
+
+    with pytest.raises(PluginSlowError, match="'sleepy': allocate_ip"):
+        world.attachments.add(world.request(0, world.pods.new(), sleepy))
+    release.set()
+
+    assert late.wait(20)
+    assert world.state.counts().assigned == 0
+
+
+def test_a_pod_remembers_which_plugin_it_goes_without(world: World) -> None:
+    both = chain(Guard(), ["bad"], give=Give(), wire=Wire(), bad=Fails())
+
+    part = world.attachments.add(world.request(0, world.pods.new(), both))
+
+    assert part.skipped == ("plugin 'bad': egress raised OSError('no such luck')",)
+    assert part.life is Life.LIVE

@@ -296,3 +296,11 @@ def test_without_a_near_name_the_error_names_some(one: Reported, about: str) -> 
 def test_an_unknown_question_is_an_error(one: Reported) -> None:
     with pytest.raises(VariableError, match="'weather'"):
         asks.answer(one.reporter, {"ENIPLUG_ASK": "weather"})
+
+
+def test_why_names_the_plugin_that_a_pod_goes_without(one: Reported) -> None:
+    part = evolve(one.attach(0), skipped=("plugin 'acme': egress raised OSError()",))
+
+    lines = one.reporter.chain(part)
+
+    assert "goes without: plugin 'acme': egress raised OSError()" in lines

@@ -14,6 +14,7 @@ from eniplug.hooks.errors import (
     ConflictError,
     CoolingError,
     EniLimitError,
+    PluginError,
     PoolEmptyError,
     TakenError,
 )
@@ -284,6 +285,40 @@ def test_dying_is_committed(world: World) -> None:
     (part,) = world.state().parts()
     assert part.life is Life.DYING
     assert part == evolve(state.parts()[0], life=Life.DYING)
+
+
+def test_a_desk_gives_nothing_out_once_its_hook_was_given_up(world: World) -> None:
+    state = world.state()
+    desk = Desk(state, None)
+    desk.take()
+    desk.give_back()
+
+    with pytest.raises(PluginError, match="allocate_ip had ended"):
+        desk.take()
+
+    assert state.counts().assigned == 0
+
+
+def test_what_was_taken_and_is_not_used_goes_back(world: World) -> None:
+    state = world.state()
+    desk = Desk(state, None)
+    desk.take()
+    used = desk.take()
+
+    desk.keep({used.address})
+
+    assert state.counts().assigned == 1
+    assert desk.taken == [used]
+
+
+def test_what_a_pod_goes_without_outlives_a_restart(world: World) -> None:
+    before = world.state()
+    part = a_part(a_pod(slot=before.open_slot()), Desk(before, None).take())
+    before.begin(evolve(part, skipped=("acme: plugin 'acme': egress raised",)))
+
+    (found,) = world.state().parts()
+
+    assert found.skipped == ("acme: plugin 'acme': egress raised",)
 
 
 # -- kept for somebody -----------------------------------------------------------------

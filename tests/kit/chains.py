@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from ipaddress import ip_interface, ip_network
+from threading import Event
 
 import pluggy
 from attrs import frozen
 
 from eniplug.core.chain import Chain
+from eniplug.core.guard import Guard
 from eniplug.hooks import (
     HOST,
     PROJECT,
@@ -79,12 +81,48 @@ class Shared:
         yield Rule(priority=700, table=254, dst=address.network)
 
 
-def chain(**plugins: object) -> Chain:
+@frozen(eq=False)
+class Fails:
+    @hookimpl
+    def egress(self) -> list[Object]:
+        msg = "no such luck"
+        raise OSError(msg)
+
+
+@frozen(eq=False)
+class Hangs:
+    until: Event
+
+    @hookimpl
+    def egress(self) -> list[Object]:
+        self.until.wait(20)
+        return []
+
+
+@frozen(eq=False)
+class TakesLate:
+    """Takes an address when nobody waits for it any more; says when it has tried."""
+
+    until: Event
+    tried: Event
+
+    @hookimpl
+    def allocate_ip(self, pod: Pod, pool: Pool) -> Allocation:
+        self.until.wait(20)
+        try:
+            return Allocation.of(pod, pool.take())
+        finally:
+            self.tried.set()
+
+
+def chain(
+    guard: Guard | None = None, skipped: Collection[str] = (), **plugins: object
+) -> Chain:
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(specs)
     for name, plugin in reversed(plugins.items()):
         manager.register(plugin, name)
-    return Chain(manager, tuple(plugins))
+    return Chain(manager, tuple(plugins), guard, skipped=skipped)
 
 
 def main_chain() -> Chain:
