@@ -63,6 +63,7 @@ class Caller:
     hook: str
     call: Callable[..., Any]
     conduct: Conduct
+    ours: bool
 
     def value(
         self, run: Run, read: Callable[[Any], T], arguments: Mapping[str, object]
@@ -157,7 +158,9 @@ class Declaration:
 class Chain:
     """The plugins of one conflist entry, ready to be called.
 
-    A pod goes without those that may be ``skipped`` when they fail.
+    A pod goes without those that may be ``skipped`` when they fail.  Hooks of plugins
+    that are ``ours`` run in the thread of whoever asks: they are tested with the agent,
+    and do not hang.
     """
 
     def __init__(
@@ -167,13 +170,14 @@ class Chain:
         guard: Guard | None = None,
         *,
         skipped: Collection[str] = (),
+        ours: Collection[str] = (),
     ) -> None:
         self.names = tuple(names)
         self._guard = guard or Guard()
         self._may_skip = frozenset(skipped)
         plugins = {name: manager.get_plugin(name) for name in names}
         self._callers = {
-            hook: tuple(_callers(manager, hook, plugins, self._guard))
+            hook: tuple(_callers(manager, hook, plugins, self._guard, ours))
             for hook in (
                 "node_objects",
                 "plan_capacity",
@@ -193,7 +197,7 @@ class Chain:
 
     def allocate(self, pod: Pod, pool: Lending) -> Allocation | None:
         """Ask for the pod's addresses; the first answer counts."""
-        return self._guard.run(lambda run: self._allocate(run, pod, pool))
+        return self._run(lambda run: self._allocate(run, pod, pool), "allocate_ip")
 
     def _allocate(self, run: Run, pod: Pod, pool: Lending) -> Allocation | None:
         for caller in self._callers["allocate_ip"]:
@@ -226,8 +230,9 @@ class Chain:
         without: set[str] = set()
         while True:
             try:
-                return self._guard.run(
-                    lambda run: self._declare(run, pod, allocation, node, without)
+                return self._run(
+                    lambda run: self._declare(run, pod, allocation, node, without),
+                    *POD_HOOKS,
                 )
             except PluginError as error:
                 if error.plugin not in self._may_skip - without:
@@ -256,15 +261,13 @@ class Chain:
     def declare_node(self, node: Node, into: Declaration) -> None:
         """Add what the plugins want on the node once."""
         for caller in self._callers["node_objects"]:
-            into.add(
-                caller,
-                self._guard.run(partial(caller.objects, arguments={"node": node})),
-            )
+            asked = partial(caller.objects, arguments={"node": node})
+            into.add(caller, self._run(asked, "node_objects"))
         into.check(node_fence)
 
     def plan(self, view: CapacityView) -> tuple[Action, ...] | None:
         """Ask what the pool does next; None when no plugin plans."""
-        return self._guard.run(lambda run: self._plan(run, view))
+        return self._run(lambda run: self._plan(run, view), "plan_capacity")
 
     def _plan(self, run: Run, view: CapacityView) -> tuple[Action, ...] | None:
         for caller in self._callers["plan_capacity"]:
@@ -285,7 +288,7 @@ class Chain:
         for caller in self._callers[hook]:
             told = partial(caller.value, read=_whole, arguments=arguments)
             try:
-                said.append(self._guard.run(told))
+                said.append(self._run(told, hook))
             except EniplugError as error:
                 log.warning(
                     "observer failed",
@@ -295,12 +298,19 @@ class Chain:
                 )
         return said
 
+    def _run(self, work: Callable[[Run], T], *hooks: str) -> T:
+        """Run hooks in a thread of their own, if one of them is not ours."""
+        if all(caller.ours for hook in hooks for caller in self._callers[hook]):
+            return work(Run())
+        return self._guard.run(work)
+
 
 def _callers(
     manager: pluggy.PluginManager,
     hook: str,
     plugins: Mapping[str, object],
     guard: Guard,
+    ours: Collection[str],
 ) -> Iterable[Caller]:
     """One caller per plugin that implements the hook; wrappers stay around each."""
     wrappers = {
@@ -319,4 +329,5 @@ def _callers(
                 if other not in {name, *wrappers}
             ]
             call = manager.subset_hook_caller(hook, others)
-            yield Caller(name, hook, call, guard.conduct(name))
+            mine = {name, *wrappers} <= set(ours)
+            yield Caller(name, hook, call, guard.conduct(name), mine)

@@ -151,6 +151,9 @@ class Catalogue:
         remedy = f"install a {package} for version {API_VERSION}, or an eniplug with "
         raise ConfigError(msg, f"{remedy}version {stated}")
 
+    def _is_ours(self, name: str) -> bool:
+        return _package(self.points[name]) == PROJECT
+
     def build(self, plugins: Iterable[Wanted]) -> Chain:
         """Make a chain of exactly these plugins, in this order."""
         chosen = tuple(plugins)
@@ -170,6 +173,7 @@ class Catalogue:
             tuple(one.name for one in chosen),
             self._guard,
             skipped=[one.name for one in chosen if one.skip],
+            ours=[one.name for one in chosen if self._is_ours(one.name)],
         )
         for one, plugin in zip(chosen, made, strict=True):
             _check_skip(one, plugin, chain)
