@@ -37,7 +37,7 @@ from eniplug.core.heartbeat import Heartbeat
 from eniplug.core.host import AgentHost, Bounds, Card
 from eniplug.core.imds import Imds
 from eniplug.core.imds_only import ImdsOnly
-from eniplug.core.install import install_conflist
+from eniplug.core.install import FOLDER, SHIPPED, install_conflist
 from eniplug.core.kernel import Kernel
 from eniplug.core.kernel.reaper import Reaper
 from eniplug.core.kernel.survey import survey
@@ -62,9 +62,6 @@ from eniplug.hooks.errors import CancelledError, ConfigError, EniplugError, Kern
 
 log = structlog.get_logger()
 
-SHIPPED: Final = Path(__file__).with_name("10-eniplug.conflist")
-"""The conflist that the agent runs with unless it is told another."""
-
 HEARTBEAT: Final = 1.0
 """Seconds between looks at the tombstones."""
 
@@ -87,7 +84,7 @@ class Options:
 
     conflist: Path | None = None
     run_dir: Path = Path("/run/eniplug")
-    conf_dir: Path = Path("/etc/cni/net.d")
+    conf_dir: Path = FOLDER
     proc_sys: Path = Path("/proc/sys")
     gc_strict: bool = False
     rebuild: bool = False
@@ -382,7 +379,7 @@ class Agent:
 @click.option(
     "--conf-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("/etc/cni/net.d"),
+    default=FOLDER,
     show_default=True,
     help="Install the conflist here.",
 )

@@ -18,6 +18,7 @@ GROUP: Final = "eniplug.commands"
 SUMMARIES: Final = {
     "agent": "Run the node's agent.",
     "cni": "Run a conflist as a container runtime does.",
+    "conflist": "Check a conflist, and print its JSON Schema.",
     "lab": "Run a whole VPC on this machine.",
     "migrate": "List or remove what the AWS VPC CNI left on this node.",
     "plan": "Say what is otherwise than declared.",

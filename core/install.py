@@ -25,11 +25,23 @@ log = structlog.get_logger()
 
 NAME: Final = "10-eniplug.conflist"
 
+SHIPPED: Final = Path(__file__).with_name(NAME)
+"""The conflist that the agent runs with unless it is told another."""
+
+FOLDER: Final = Path("/etc/cni/net.d")
+"""Where container runtimes look, unless they are told another place."""
+
 RECORD: Final = ".10-eniplug.installed"
 """Our text as it was last installed, beside the file: it tells what others appended."""
 
 TRIES: Final = 10
 """How often the file may change between a look at it and the rename."""
+
+
+def installed() -> Path | None:
+    """Return the conflist that an agent has installed on this node, if any."""
+    path = FOLDER / NAME
+    return path if path.is_file() else None
 
 
 def install_conflist(folder: Path, text: bytes) -> bool:

@@ -152,7 +152,8 @@ class Catalogue:
         raise ConfigError(msg, f"{remedy}version {stated}")
 
     def _is_ours(self, name: str) -> bool:
-        return _package(self.points[name]) == PROJECT
+        point = self.points.get(name)
+        return point is not None and _package(point) == PROJECT
 
     def build(self, plugins: Iterable[Wanted]) -> Chain:
         """Make a chain of exactly these plugins, in this order."""

@@ -32,7 +32,7 @@ CALLS: Final = 100
 
 def _owner(hook: str) -> Caller:
     """Whom a contradiction names: the hooks of one plugin are held to each other."""
-    return Caller(hook, hook, tuple, Conduct(hook, time.monotonic))
+    return Caller(hook, hook, tuple, Conduct(hook, time.monotonic), ours=True)
 
 
 class HookLaws(Subject):

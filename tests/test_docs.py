@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import attrs
 import click
+import jsonschema
 import pytest
 
 from eniplug import hooks
@@ -24,7 +25,9 @@ from eniplug.core.chain import Chain
 from eniplug.core.chains import Chains, own_chains
 from eniplug.core.entries import own_entries
 from eniplug.core.imds import ENDPOINT_VARIABLE
+from eniplug.core.install import SHIPPED
 from eniplug.core.manager import PACKAGES, Catalogue
+from eniplug.core.schema import schema_of
 from eniplug.core.settings import Settings
 from eniplug.hooks import errors, specs
 from eniplug.hooks.errors import EniplugError
@@ -193,6 +196,29 @@ def test_the_executables_own_errors_are_listed() -> None:
     listed = {row[1].strip("`") for row in cells(own) if row[0].isdigit()}
 
     assert reasons == listed
+
+
+# -- conflist.schema.json --------------------------------------------------------------
+
+
+def test_the_published_schema_is_that_of_the_built_in_plugins() -> None:
+    made = schema_of(Catalogue(["eniplug"]))
+
+    assert json.loads(text_of("docs/conflist.schema.json")) == made, (
+        "ENIPLUG_PLUGIN_PACKAGES=eniplug eniplug conflist schema"
+        " > docs/conflist.schema.json"
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [SHIPPED, *sorted(ROOT.glob("examples/conflists/*"))],
+    ids=lambda path: path.name,
+)
+def test_a_conflist_of_ours_fits_the_published_schema(path: Path) -> None:
+    schema = json.loads(text_of("docs/conflist.schema.json"))
+
+    jsonschema.validate(json.loads(path.read_text()), schema)
 
 
 # -- plugins.md ------------------------------------------------------------------------
@@ -407,7 +433,7 @@ def test_every_document_can_be_reached_from_the_readme() -> None:
 
 @pytest.mark.parametrize("name", ["README.md", "docs/operate.md"])
 def test_the_shipped_conflist_is_shown_as_it_is(name: str) -> None:
-    assert agent.SHIPPED.read_text() in blocks(text_of(name), "json")
+    assert SHIPPED.read_text() in blocks(text_of(name), "json")
 
 
 def conflists() -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -14,8 +15,8 @@ def test_help_lists_every_command_with_a_summary() -> None:
     done = CliRunner().invoke(group, ["--help"])
 
     assert done.exit_code == 0
-    names = ("agent", "cni", "lab", "migrate", "plugins", "simulate", "status", "why")
-    for name in names:
+    commands = "agent cni conflist lab migrate plan plugins simulate status uninstall"
+    for name in (*commands.split(), "why"):
         assert f"  {name}" in done.output
     assert "see `eniplug" not in done.output
 
@@ -46,6 +47,29 @@ def test_plugins_tells_package_hooks_and_options() -> None:
     assert row["package"] == "eniplug"
     assert row["hooks"] == ["plan_capacity", "allocate_ip"]
     assert row["summary"]
+    assert row["entries"] == ["plugins[0].plugins[0]"]
+
+
+def test_plugins_tells_types_and_defaults_of_options_and_who_names_them(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "mine.conflist"
+    entries = [
+        {"type": "eniplug", "plugins": ["secondary-ip"]},
+        {"type": "eniplug", "plugins": ["snat", {"name": "egress-v4"}]},
+    ]
+    conf = {"cniVersion": "1.0.0", "name": "n", "plugins": entries}
+    file.write_text(json.dumps(conf))
+
+    done = CliRunner().invoke(group, ["plugins", "--json", "--conflist", str(file)])
+
+    (row,) = [r for r in json.loads(done.output) if r["name"] == "egress-v4"]
+    assert row["entries"] == ["plugins[1].plugins[1]"]
+    assert row["options"]["subnet"] == {
+        "type": "IPv4 network",
+        "default": "169.254.172.0/22",
+        "required": False,
+    }
 
 
 def test_the_table_of_plugins_has_them_all() -> None:
