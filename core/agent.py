@@ -410,14 +410,16 @@ def command(**options: object) -> None:
     if os.geteuid() != 0:
         msg = "the agent needs root: it enters network namespaces"
         raise ConfigError(msg, "run it as root")
+    failed = False
     try:
         agent = Agent(Options(**options), os.environ)  # type: ignore[arg-type]
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: agent.stop())
         agent.run()
+        failed = agent.failed
     except CancelledError:
         log.info("stopped before it was ready")
     except CniError as error:
         raise ConfigError(error.message, error.details) from error
     # Threads that are still cut off in a request would hold up an ordinary exit.
-    os._exit(1 if agent.failed else 0)
+    os._exit(1 if failed else 0)
