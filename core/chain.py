@@ -57,7 +57,7 @@ class Lending(Pool, Protocol):
 
 @frozen
 class Caller:
-    """One plugin's part in one hook."""
+    """One plugin's part in one hook; ``hook`` is its name as messages have it."""
 
     plugin: str
     hook: str
@@ -321,6 +321,8 @@ def _callers(
     implement = {
         impl.plugin_name for impl in getattr(manager.hook, hook).get_hookimpls()
     }
+    # What hangs or raises may be a wrapper: a message names them all.
+    around = f" (inside {', '.join(sorted(wrappers))})" if wrappers else ""
     for name in plugins:
         if name in implement - wrappers:
             others = [
@@ -330,4 +332,4 @@ def _callers(
             ]
             call = manager.subset_hook_caller(hook, others)
             mine = {name, *wrappers} <= set(ours)
-            yield Caller(name, hook, call, guard.conduct(name), mine)
+            yield Caller(name, hook + around, call, guard.conduct(name), mine)

@@ -172,6 +172,13 @@ class Invents:
 
 
 @frozen(eq=False, kw_only=True)
+class Wraps:
+    @hookimpl(wrapper=True)
+    def program_routes(self) -> Iterator[None]:
+        return (yield)
+
+
+@frozen(eq=False, kw_only=True)
 class Refuses:
     @hookimpl
     def egress(self) -> list[Object]:
@@ -311,6 +318,13 @@ def test_a_pod_goes_without_a_plugin_that_may_be_skipped(
     assert guard.conduct("weak").errors + guard.conduct("weak").timeouts == 1
     if isinstance(plugin, Hangs):
         plugin.until.set()
+
+
+def test_an_error_inside_a_wrapper_names_the_wrapper_too() -> None:
+    words = re.escape("plugin 'bad': program_routes (inside wrap) raised OSError")
+
+    with pytest.raises(PluginError, match=words):
+        chain(bad=Raises(), wrap=Wraps()).declare(POD, ALLOCATION, NODE)
 
 
 def test_a_refusal_is_not_skipped() -> None:
