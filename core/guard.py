@@ -85,7 +85,9 @@ class Conduct:
             self._hung = 0
             self._count(seconds)
         if seconds >= SLOW:
-            log.warning("plugin slow", plugin=self.plugin, hook=hook, seconds=seconds)
+            log.warning(
+                "plugin slow", plugin=self.plugin, hook=hook, seconds=round(seconds, 3)
+            )
 
     def failed(self, error: str) -> None:
         """Note that what a call gave cannot be used, and why."""

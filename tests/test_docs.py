@@ -136,6 +136,12 @@ def test_a_public_name_is_in_the_reference(name: str) -> None:
     assert re.search(rf"`@?{name}\b", prose(text_of("docs/hooks.md")))
 
 
+def test_the_version_of_the_api_stands_in_the_reference() -> None:
+    described = text_of("docs/hooks.md").partition("### The version of this API")[2]
+
+    assert f'api = "{hooks.API_VERSION}"' in described.partition("\n## ")[0]
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_a_value_is_described_with_each_of_its_fields(name: str) -> None:
     text = text_of("docs/hooks.md")

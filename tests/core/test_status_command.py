@@ -88,6 +88,27 @@ def test_a_node_that_is_not_ready_says_why(one: Reported, tmp_path: Path) -> Non
     assert said in done.output.splitlines()
 
 
+def test_how_plugins_behaved_is_shown_once_one_has_failed(
+    one: Reported, tmp_path: Path
+) -> None:
+    one.guard.conduct("snat").ended("egress", 0.001)
+
+    with fake_agent(tmp_path, reports(one)):
+        before = call(tmp_path, "status")
+        one.guard.conduct("acme").failed("plugin 'acme': egress raised OSError()")
+        after = call(tmp_path, "status")
+        as_json = call(tmp_path, "status", "--json")
+
+    assert "worst ms" not in before.output
+    assert "plugin 'acme': egress raised OSError()" in after.output
+    assert "snat" in after.output
+    rows = json.loads(as_json.output)["plugins"]
+    assert [(row["plugin"], row["errors"]) for row in rows] == [
+        ("acme", 1),
+        ("snat", 0),
+    ]
+
+
 def test_why_prints_the_pods_chain(one: Reported, tmp_path: Path) -> None:
     part = one.attach(0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import define, field
 
 from eniplug.core.entries import Entry
+from eniplug.core.guard import Guard
 from eniplug.core.parts import Part
 from eniplug.core.pool import AddressPool
 from eniplug.core.refusals import Refusal
@@ -51,6 +52,7 @@ class Reported:
     node: Node = NODE
     clock: HandClock = field(factory=HandClock)
     ec2: SaidOfEc2 = field(factory=SaidOfEc2)
+    guard: Guard = field(factory=Guard)
     state: State = field(init=False)
     reporter: Reporter = field(init=False)
 
@@ -66,6 +68,7 @@ class Reported:
             Settings(),
             ENTRIES,
             clock=self.clock,
+            plugins=self.guard.told,
         )
 
     def supply(self, *blocks: Block) -> None:
