@@ -84,13 +84,12 @@ class Caller:
             raise
         except BaseException as error:
             self._ended(run, began)
-            log.exception("plugin failed", plugin=self.plugin, hook=self.hook)
             raise self.wrong(f"raised {error!r}") from error
         self._ended(run, began)
         return found
 
     def _ended(self, run: Run, began: float) -> None:
-        run.go_on()
+        run.leave()
         self.conduct.ended(self.hook, time.perf_counter() - began)
 
     def wrong(
@@ -300,9 +299,15 @@ class Chain:
 
     def _run(self, work: Callable[[Run], T], *hooks: str) -> T:
         """Run hooks in a thread of their own, if one of them is not ours."""
-        if all(caller.ours for hook in hooks for caller in self._callers[hook]):
-            return work(Run())
-        return self._guard.run(work)
+        try:
+            if all(caller.ours for hook in hooks for caller in self._callers[hook]):
+                return work(Run())
+            return self._guard.run(work)
+        except PluginError as error:
+            if error.__cause__ is not None:
+                why = error.__cause__
+                log.error("plugin failed", plugin=error.plugin, exc_info=why)
+            raise
 
 
 def _callers(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, Final, TypeVar
+from weakref import finalize
 
 from attrs import define, field, frozen
 
@@ -64,6 +65,11 @@ class Run:
         self.doing = Doing(plugin, hook)
         self.go_on()
 
+    def leave(self) -> None:
+        """End a hook: what comes until the next is our own time."""
+        self.go_on()
+        self.doing = NOTHING
+
     def go_on(self) -> None:
         """Raise LeftBehindError when nobody waits for this any more."""
         if self.left:
@@ -84,15 +90,15 @@ class Run:
         """Wait until it is done; False, and it is left, when a hook takes longer."""
         doing, waits = self.doing, 0
         while not self._done.acquire(timeout=limit / SLICES):
-            if self.doing is not doing:
+            if self.doing is not doing or doing is NOTHING:
                 doing, waits = self.doing, 0
                 continue
             waits += 1
-            if waits >= SLICES and self._leave():
+            if waits >= SLICES and self._abandon():
                 return False
         return True
 
-    def _leave(self) -> bool:
+    def _abandon(self) -> bool:
         with self._mutex:
             self.left = not self._ended
         return self.left
@@ -118,24 +124,37 @@ class Overdue(Exception):  # noqa: N818
 
 
 class _Hand:
-    """One thread of the bench."""
+    """One thread of the bench; it knows the queue that it goes back to, no more."""
 
-    def __init__(self, number: int, back: Callable[[_Hand], None]) -> None:
-        self._back = back
-        self._inbox: SimpleQueue[tuple[Run, Callable[[Run], Any]]] = SimpleQueue()
+    def __init__(self, number: int, idle: SimpleQueue[_Hand]) -> None:
+        self._idle = idle
+        self._inbox: SimpleQueue[tuple[Run, Callable[[Run], Any]] | None]
+        self._inbox = SimpleQueue()
         Thread(target=self._work, name=f"plugins-{number}", daemon=True).start()
 
     def give(self, run: Run, work: Callable[[Run], Any]) -> None:
         self._inbox.put((run, work))
 
+    def dismiss(self) -> None:
+        self._inbox.put(None)
+
     def _work(self) -> None:
-        while True:
-            run, work = self._inbox.get()
+        while (given := self._inbox.get()) is not None:
+            run, work = given
             waited_for = run.carry_out(work)
-            del run, work  # the bench holds nothing of a pod that is served
+            del given, run, work  # the bench holds nothing of a pod that is served
             if not waited_for:
                 return
-            self._back(self)
+            self._idle.put(self)
+
+
+def _dismiss(idle: SimpleQueue[_Hand]) -> None:
+    """End the threads of a bench that nobody has any more."""
+    while True:
+        try:
+            idle.get_nowait().dismiss()
+        except Empty:
+            return
 
 
 class Hands:
@@ -149,6 +168,7 @@ class Hands:
         self._limit = limit
         self._left = left
         self._idle: SimpleQueue[_Hand] = SimpleQueue()
+        finalize(self, _dismiss, self._idle).atexit = False
         self._mutex = Lock()
         self._made = 0
         self._gone: list[Run] = []
@@ -185,7 +205,7 @@ class Hands:
             with self._mutex:
                 if self._made < HANDS:
                     self._made += 1
-                    return _Hand(self._made, self._idle.put)
+                    return _Hand(self._made, self._idle)
             try:
                 # One that is left behind makes room for another.
                 return self._idle.get(timeout=self._limit)

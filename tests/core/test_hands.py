@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from threading import Event, Thread, current_thread
+from threading import enumerate as enumerate_threads
 
 import pytest
 
@@ -118,6 +120,18 @@ def test_one_more_than_there_are_threads_waits_for_one(release: Event) -> None:
     for one in threads:
         one.join(LATE)
     assert len(count) == HANDS + 1
+
+
+def test_the_threads_of_a_bench_that_nobody_has_end() -> None:
+    before = set(enumerate_threads())
+    hands = Hands(LATE, lambda _: None)
+    hands.lend(lambda _: None)
+    wait_for(lambda: len(set(enumerate_threads()) - before) == 1)
+
+    del hands
+    gc.collect()
+
+    wait_for(lambda: set(enumerate_threads()) <= before)
 
 
 def test_the_end_of_a_thread_left_behind_is_no_error_that_a_plugin_catches() -> None:

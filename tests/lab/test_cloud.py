@@ -346,8 +346,7 @@ def test_close_cancels_what_is_still_to_come(
     cloud.close()
 
     assert witness.told == []
-    left = [thread.name for thread in threading.enumerate()]
-    assert left == [threading.main_thread().name]
+    assert running() == [threading.main_thread().name]
 
 
 # The VPC and what is launched
@@ -521,6 +520,7 @@ with Cloud() as cloud:
     cloud.serve_imds(socket.create_server(("127.0.0.1", 0)))
     print(cloud.launch().address)
 """
+from kit.threads import running
 
 
 def test_the_cloud_runs_with_every_warning_an_error() -> None:

@@ -8,6 +8,7 @@ from socketserver import StreamRequestHandler
 import pytest
 
 from eniplug.lab.serving import Server
+from kit.threads import running
 
 
 class Echo(StreamRequestHandler):
@@ -47,7 +48,7 @@ def test_close_hangs_up_on_everybody_and_leaves_no_thread(server: Server) -> Non
         server.close()
 
         assert silent.recv(10) == b""
-        assert threading.active_count() == 1
+        assert running() == [threading.main_thread().name]
         with pytest.raises(ConnectionRefusedError):
             connect(server)
 

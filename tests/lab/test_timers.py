@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from eniplug.lab.timers import Timers
+from kit.threads import running
 
 
 def test_without_a_delay_it_is_done_at_once() -> None:
@@ -50,4 +51,4 @@ def test_close_leaves_no_thread() -> None:
 
     timers.close()
 
-    assert threading.active_count() == 1
+    assert running() == [threading.main_thread().name]
