@@ -18,6 +18,7 @@ from eniplug.lab.cloud import Cloud, VpcFacts
 from eniplug.lab.errors import LabError
 from eniplug.lab.facts import EniFacts, Network, NodeFacts
 from eniplug.lab.faults import Faults
+from kit.threads import running
 
 
 @define
@@ -520,7 +521,6 @@ with Cloud() as cloud:
     cloud.serve_imds(socket.create_server(("127.0.0.1", 0)))
     print(cloud.launch().address)
 """
-from kit.threads import running
 
 
 def test_the_cloud_runs_with_every_warning_an_error() -> None:
