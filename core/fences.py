@@ -8,6 +8,7 @@ ENI or the node's settings would break somebody else when it comes and when it g
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from ipaddress import ip_interface
 from typing import Final, TypeAlias
 
 from attrs import frozen
@@ -56,7 +57,7 @@ class PodFence:
         given = {nic.host_ifname for nic in allocation.nics}
         lent = frozenset(a.ip for nic in allocation.nics for a in nic.addresses)
         further = {
-            one.address.ip
+            ip_interface(one.address).ip
             for one in every
             if isinstance(one, Address) and one.side is POD
         }

@@ -13,7 +13,7 @@ from attrs import frozen
 from eniplug_otel_trace import OtelTrace
 
 from eniplug.core.chain import Chain
-from eniplug.hooks import PROJECT, Object, Sysctl, hookimpl, specs
+from eniplug.hooks import PROJECT, Object, Side, Sysctl, hookimpl, specs
 from eniplug.hooks.errors import PluginError
 from eniplug.testing.builders import NODE, a_pod, a_pool, an_allocation
 from eniplug.testing.conformance import conformance
@@ -23,7 +23,7 @@ TestConformance = conformance(OtelTrace)
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
 POD = a_pod(trace={"traceparent": f"00-{TRACE}-{PARENT}-01"})
-TTL = Sysctl(path="net/ipv4/ip_default_ttl", value="9")
+TTL = Sysctl(path="net/ipv4/ip_default_ttl", value="9", side=Side.POD)
 
 
 @frozen(eq=False)
