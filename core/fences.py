@@ -94,7 +94,7 @@ class PodFence:
 
     def _address(self, one: Address) -> str:
         """Hold that an address of the VPC is the pod's, or lent to it by the node."""
-        ip = one.address.ip
+        ip = ip_interface(one.address).ip
         nodes = (
             {a.ip for eni in self.node.enis for a in eni.addresses}
             if one.side is HOST
