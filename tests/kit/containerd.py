@@ -90,8 +90,8 @@ class Containerd:
         """SIGKILL it, its shims and pods live on; wait until it is back."""
         (pid,) = _children(self.init, "containerd")
         os.kill(pid, signal.SIGKILL)
-        _until(lambda: _children(self.init, "containerd") not in ([pid], []))
-        _until(self.cri.ready)
+        until(lambda: _children(self.init, "containerd") not in ([pid], []))
+        until(self.cri.ready)
 
 
 @contextmanager
@@ -102,14 +102,14 @@ def a_containerd(lab: LabHand, folder: Path) -> Generator[Containerd]:
     _write_pause(image)
     parent = _start(lab, config, log)
     try:
-        init = _until(lambda: _children(parent.pid, "sh"))[0]
+        init = until(lambda: _children(parent.pid, "sh"))[0]
         socket = Path(f"/proc/{init}/root/run/containerd/containerd.sock")
         with closing(Cri(socket, f"/{lab.names.lab}")) as cri:
-            _until(cri.ready)
+            until(cri.ready)
             ctr = ("ctr", "-n", "k8s.io", "images", "import")
             lab.inside("node1", *ctr, str(image))
             # It hears of an image a moment after it is there.
-            _until(lambda: cri.has_image(PAUSE))
+            until(lambda: cri.has_image(PAUSE))
             yield Containerd(cri, init)
     except BaseException:
         print(log.read_text()[-20000:])
@@ -117,7 +117,7 @@ def a_containerd(lab: LabHand, folder: Path) -> Generator[Containerd]:
     finally:
         parent.kill()
         parent.wait()
-        _until(lambda: not _busy_cgroups(lab.names.lab))
+        until(lambda: not _busy_cgroups(lab.names.lab))
 
 
 def _write_pause(image: Path) -> None:
@@ -182,7 +182,7 @@ def _removed(path: Path) -> bool:
     return True
 
 
-def _until(met: Callable[[], T], within: float = READY_WITHIN) -> T:
+def until(met: Callable[[], T], within: float = READY_WITHIN) -> T:
     """Wait for a condition; returns what it gave."""
     end = time.monotonic() + within
     while not (found := met()):

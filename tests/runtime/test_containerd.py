@@ -24,10 +24,12 @@ from kit.containerd import (
     WHO,
     Containerd,
     a_containerd,
+    until,
 )
 from kit.cri import PodSpec, timed
 from kit.labs import LabHand, a_lab, conflist, entry
 from kit.names import MINE
+from kit.netns import run
 
 pytestmark = [pytest.mark.root, pytest.mark.runtime]
 
@@ -84,8 +86,9 @@ class Node:
     before: list[str]
 
     def inside(self, text: str) -> str:
-        """Run a line of shell on the node."""
-        return self.lab.inside("node1", "sh", "-c", text)
+        """Run a line of shell on the node, where containerd's mounts are seen, too."""
+        enter = ("nsenter", "-t", str(self.runtime.init), "-n", "-m", "-p")
+        return run(*enter, "sh", "-c", text)
 
     def agent(self, do: str) -> None:
         """Kill the agent, or start it."""
@@ -126,9 +129,10 @@ def at_once(call: Callable[[T], R], given: Iterable[T]) -> list[R]:
 @contextmanager
 def begun(node: Node, name: str) -> Generator[list[Future[str]]]:
     """Begin to run pods, and wait until the first has a link; at the end for all."""
+    links = Path(f"/proc/{node.runtime.init}/net/dev")
     with ThreadPoolExecutor(AT_ONCE) as threads:
         running = [threads.submit(node.runtime.cri.run, one) for one in specs(name)]
-        node.inside("until ip -br link | grep -q ^eni; do :; done")
+        until(lambda: "\neni" in links.read_text())
         yield running
 
 
@@ -159,18 +163,19 @@ def rates(node: Node) -> list[int]:
 
 def assigned(node: Node) -> int:
     """How many addresses the agent holds for pods."""
-    words = (sys.executable, "-m", "eniplug.core.cli", "status", "--json")
-    said = json.loads(node.lab.inside("node1", *words))
+    said = json.loads(
+        node.inside(f"{sys.executable} -m eniplug.core.cli status --json")
+    )
     return int(said["addresses"]["ipv4"]["assigned"])
 
 
 def left(node: Node) -> dict[str, Any]:
     """What pods have left, beside what `LabHand.picture` shows; empty if nothing."""
-    links = f"for one in {NAMESPACES}/*; do nsenter --net=$one ip -br link; done"
-    apart = f"nsenter --mount=/proc/{node.runtime.init}/ns/mnt sh -c '{links}' 2>&1"
+    look = "nsenter --net=$one ip -br link || true"
+    links = node.inside(f"for one in {NAMESPACES}/*; do {look}; done")
     found = {
         "sandboxes": node.runtime.cri.sandboxes(),
-        "links": [x for x in node.inside(f"{apart}; true").split() if "eth0" in x],
+        "links": [line for line in links.splitlines() if line.startswith("eth0")],
         "files": node.inside(f"find {FILES} -type f -not -name 'state.db*'"),
         "addresses": assigned(node),
     }
@@ -262,19 +267,19 @@ def test_a_pod_is_not_slower_than_with_the_reference_plugins(
     for number in range(ROUNDS):
         for handler, times in took.items():
             (spec,) = specs(f"{handler}-{number}", 1)
-            run, pod = timed(cri.run, spec, handler.replace("eniplug", ""))
-            stop, _ = timed(cri.stop, pod)
+            began, pod = timed(cri.run, spec, handler.replace("eniplug", ""))
+            ended, _ = timed(cri.stop, pod)
             cri.remove(pod)
-            times.append((run, stop))
+            times.append((began, ended))
 
     with capsys.disabled():
         print(f"\n{cri.version()}, a pod with a port and both limits, median ms:")
         for handler, times in took.items():
-            run, stop = (
+            start, end = (
                 statistics.median(column) for column in zip(*times, strict=True)
             )
-            print(f"{handler:8} RunPodSandbox {run:5.0f}  StopPodSandbox {stop:5.0f}")
-    ours, theirs = (statistics.median(run for run, _ in x) for x in took.values())
+            print(f"{handler:8} RunPodSandbox {start:5.0f}  StopPodSandbox {end:5.0f}")
+    ours, theirs = (statistics.median(x for x, _ in times) for times in took.values())
     assert ours < 1.5 * theirs
 
 
