@@ -6,7 +6,7 @@ import json
 import statistics
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -242,7 +242,9 @@ def test_an_agent_killed_amid_thirty_pods_fails_none(node: Node) -> None:
     assert left(node) == {}
 
 
-def test_a_runtime_killed_amid_thirty_pods_leaves_nothing(node: Node) -> None:
+def test_a_runtime_killed_as_pods_come_and_as_they_go_leaves_nothing(
+    node: Node,
+) -> None:
     cri = node.runtime.cri
 
     with begun(node, "amid") as running:
@@ -250,7 +252,12 @@ def test_a_runtime_killed_amid_thirty_pods_leaves_nothing(node: Node) -> None:
     failed = [one for one in running if isinstance(one.exception(), grpc.RpcError)]
 
     assert failed
-    dropped(node, cri.sandboxes())
+    found = cri.sandboxes()
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        stopping = [threads.submit(cri.stop, one) for one in found]
+        next(as_completed(stopping)).result()
+        node.runtime.kill()
+    dropped(node, found)
     (again,) = [cri.run(one) for one in specs("again", 1)]
     assert reached(node, 1) == [INTERNET]
     dropped(node, [again])
