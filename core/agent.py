@@ -35,6 +35,7 @@ from eniplug.core.entries import own_entries
 from eniplug.core.guard import Guard
 from eniplug.core.heartbeat import Heartbeat
 from eniplug.core.host import AgentHost, Bounds, Card
+from eniplug.core.http import PROMETHEUS, Health, Http, Page, Pages
 from eniplug.core.imds import Imds
 from eniplug.core.imds_only import ImdsOnly
 from eniplug.core.install import FOLDER, SHIPPED, install_conflist
@@ -44,6 +45,7 @@ from eniplug.core.kernel.survey import survey
 from eniplug.core.log import configure
 from eniplug.core.manager import Catalogue
 from eniplug.core.memory import recall, remember
+from eniplug.core.metrics import Metrics
 from eniplug.core.modes import check_cards, check_modes, check_primary
 from eniplug.core.node import NodeScope
 from eniplug.core.parts import Part
@@ -114,6 +116,9 @@ class Agent:
         self._chains = Chains(Catalogue.from_environ(environ, self._guard))
         self._own = own_chains(self._chains, self._entries, str(path))
         self._kernel = Kernel(proc_sys=options.proc_sys)
+        self._metrics, self._health = Metrics(), Health()
+        pages = _pages(self._metrics, self._health)
+        self._http = Http(self._settings.metrics_addr, pages)
 
     def stop(self) -> None:
         """Ask for the end; returns at once."""
@@ -128,11 +133,16 @@ class Agent:
         """Start, serve until `stop`, and stop."""
         began = time.monotonic()
         Heartbeat().start()
+        self._http.open()
         store, new = self._open_store()
         metadata, alone = Imds(), self._settings.enable_imds_only_mode
         facts, cloud = discover(
             metadata,
-            lambda region: ImdsOnly(metadata) if alone else Ec2(region),
+            lambda region: (
+                ImdsOnly(metadata)
+                if alone
+                else Ec2(region, called=self._metrics.called)
+            ),
             manage_untagged=self._settings.manage_untagged_eni,
             multi_nic=self._settings.enable_multi_nic,
             stop=self._stop,
@@ -190,7 +200,15 @@ class Agent:
             planned=Planner(self._kernel, state, scope).told,
             plugins=self._guard.told,
         )
-        requests = Requests(attachments, self._chains, use, reporter, self._settings)
+        self._metrics.watch(state, reporter.why_not_ready)
+        requests = Requests(
+            attachments,
+            self._chains,
+            use,
+            reporter,
+            self._settings,
+            answered=self._metrics.answered,
+        )
         server = Server(self._options.run_dir / "agent.sock", requests.handle)
         reaper.start()
         worker.start()
@@ -207,6 +225,7 @@ class Agent:
         worker.stop()
         reaper.stop()
         server.close(STOP_GRACE)
+        self._http.close()
         log.info("stopped")
 
     # -- start -------------------------------------------------------------------------
@@ -350,9 +369,11 @@ class Agent:
     # -- between start and stop --------------------------------------------------------
 
     def _beat(self, attachments: Attachments, tombstones: Tombstones) -> None:
+        self._health.serving = True
         absent: dict[int, float] = {}
         swept = time.monotonic()
         while not self._stop.wait(HEARTBEAT):
+            self._health.beat()
             try:
                 tombstones.work_off()
                 if time.monotonic() - swept >= SWEEP_EVERY:
@@ -360,6 +381,15 @@ class Agent:
                     swept = time.monotonic()
             except EniplugError as error:
                 log.error("heartbeat", error=error.message)
+        self._health.serving = False
+
+
+def _pages(metrics: Metrics, health: Health) -> Pages:
+    return {
+        "/healthz": health.healthz,
+        "/readyz": health.readyz,
+        "/metrics": lambda: Page(metrics.text(), kind=PROMETHEUS),
+    }
 
 
 @click.command("agent")

@@ -6,10 +6,10 @@ Nothing else imports boto3, and nothing of botocore leaves this file.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -127,6 +127,35 @@ def _prefixes_asked(asked: bool) -> Generator[None]:
         raise NoFreePrefixError(error.message) from error
 
 
+Called: TypeAlias = Callable[[str, EniplugError | None], None]
+"""Is told of a call: the action's name, and what came of it in place of an answer."""
+
+
+def _tell(client: EC2Client, called: Called) -> None:
+    """Have ``called`` told of every call that is made, also for a next page."""
+
+    def answered(event_name: str, parsed: Mapping[str, Any], **_: object) -> None:
+        action, said = event_name.rpartition(".")[2], parsed.get("Error")
+        code, message = (said or {}).get("Code", ""), (said or {}).get("Message", "")
+        called(action, in_our_words(action, code, message) if said else None)
+
+    def failed(event_name: str, exception: Exception, **_: object) -> None:
+        action = event_name.rpartition(".")[2]
+        called(action, _unanswered(action, exception))
+
+    client.meta.events.register("after-call.ec2", answered)
+    client.meta.events.register("after-call-error.ec2", failed)
+
+
+def _unanswered(action: str, error: Exception) -> EniplugError:
+    """Say in our words that no answer came."""
+    if isinstance(error, ConnectTimeoutError | ReadTimeoutError):
+        return CloudSlowError(f"EC2 did not answer {action} in time: {error}")
+    if isinstance(error, NotConnectedError | HTTPClientError):
+        return CloudAwayError(f"EC2 cannot be reached for {action}: {error}")
+    return CloudError(f"no answer from EC2 to {action}: {error}")
+
+
 @contextmanager
 def _asking(action: str) -> Generator[None]:
     try:
@@ -135,15 +164,8 @@ def _asking(action: str) -> Generator[None]:
         said = error.response.get("Error", {})
         code, message = said.get("Code", ""), said.get("Message", "")
         raise in_our_words(action, code, message) from error
-    except (ConnectTimeoutError, ReadTimeoutError) as error:
-        msg = f"EC2 did not answer {action} in time: {error}"
-        raise CloudSlowError(msg) from error
-    except (NotConnectedError, HTTPClientError) as error:
-        msg = f"EC2 cannot be reached for {action}: {error}"
-        raise CloudAwayError(msg) from error
     except BotoCoreError as error:
-        msg = f"no answer from EC2 to {action}: {error}"
-        raise CloudError(msg) from error
+        raise _unanswered(action, error) from error
     except (LookupError, ValueError) as error:
         msg = f"EC2's answer to {action} cannot be read: {error!r}"
         raise CloudError(msg) from error
@@ -172,7 +194,8 @@ class Ec2:
     """`Cloud` on boto3, which has variables of its own for endpoint and credentials.
 
     ``region`` is a region's name, ``read_timeout`` in seconds.  Raises CloudError when
-    there is no such region, or the endpoint is no URL.
+    there is no such region, or the endpoint is no URL.  ``called`` is told of each
+    call.
     """
 
     def __init__(
@@ -180,6 +203,7 @@ class Ec2:
         region: str,
         read_timeout: float = READ_TIMEOUT,
         environ: Mapping[str, str] = os.environ,
+        called: Called = lambda *_: None,
     ) -> None:
         # Half a second that only an agent has to spend.
         import boto3  # noqa: PLC0415
@@ -198,6 +222,7 @@ class Ec2:
                 endpoint_url=_endpoint(environ),
                 config=config,
             )
+        _tell(self._client, called)
         self._known: dict[str, SubnetFacts] = {}
 
     def close(self) -> None:

@@ -54,7 +54,8 @@ class Requests:
     """Answers CNI requests, and an operator's questions.  Safe for many threads.
 
     ``use`` is called with the chain of each ADD, before the pod: it puts the chain's
-    node objects in place, or refuses it.
+    node objects in place, or refuses it.  ``answered`` is told of each request's
+    command, reason ("" if it was carried out) and seconds, when its answer is out.
     """
 
     def __init__(
@@ -64,12 +65,15 @@ class Requests:
         use: Callable[[Chain], None],
         reporter: Reporter,
         settings: Settings,
+        *,
+        answered: Callable[[str, str, float], None] = lambda *_: None,
     ) -> None:
         self._attachments = attachments
         self._chains = chains
         self._use = use
         self._reporter = reporter
         self._settings = settings
+        self._answered = answered
         self._adds = Semaphore(RUNNING_ADDS)
 
     def handle(
@@ -105,14 +109,23 @@ class Requests:
         except (EniplugError, CniError) as error:
             reason = getattr(error, "reason", "bad-request")
             _log(command, request, began, reason=reason, error=error.message)
+            self._count(later, command, began, reason)
             details = f"{reason}: {error.details}"
             return 1, protocol.error_json(version, error.code, error.message, details)
         except Exception as error:
             log.exception("a bug", command=command)
+            self._count(later, command, began, "internal")
             remedy = "internal: this is a bug in eniplug, please report the agent's log"
             return 1, protocol.error_json(version, 999, repr(error), remedy)
         _log(command, request, began)
+        self._count(later, command, began)
         return 0, b"" if output is None else json.dumps(output).encode()
+
+    def _count(
+        self, later: Later, command: str, began: float, reason: str = ""
+    ) -> None:
+        seconds = time.perf_counter() - began
+        later.append(lambda: self._answered(command, reason, seconds))
 
     def _carry_out(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 from typing import (
     Any,
@@ -59,6 +59,21 @@ class _Form(Generic[T_co]):
 
     accepts: str
     parse: Callable[[str], T_co]
+
+
+@frozen
+class Listen:
+    """An address of this node, and a TCP port of it."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return (
+            f"[{self.host}]:{self.port}"
+            if ":" in self.host
+            else f"{self.host}:{self.port}"
+        )
 
 
 def _setting(name: str, form: _Form[T], default: T) -> T:
@@ -146,6 +161,16 @@ def _tags(text: str) -> tuple[tuple[str, str], ...]:
         if not fits or RESERVED_TAG in key or key.lower().startswith("aws:"):
             raise ValueError(text)
     return tuple(sorted(tags.items()))
+
+
+def _listen(text: str) -> Listen | None:
+    if text == "off":
+        return None
+    host, _, port = text.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    if (":" in bare) != (host == f"[{bare}]"):
+        raise ValueError(text)
+    return Listen(str(ip_address(bare)), _between(1, 65535).parse(port))
 
 
 def _path(text: str) -> Path:
@@ -298,6 +323,15 @@ class Settings:
         "debug",
     )
     """Level of the agent's log, in lower case."""
+
+    metrics_addr: Listen | None = _setting(  # noqa: RUF009 - this is attrs' field()
+        "ENIPLUG_METRICS_ADDR",
+        _Form(
+            "an address and a port, as 127.0.0.1:61678 or [::1]:61678, or off", _listen
+        ),
+        Listen("127.0.0.1", 61678),
+    )
+    """Where /healthz, /readyz and /metrics are; None: nowhere."""
 
     conflist: Path | None = _setting(  # noqa: RUF009 - this is attrs' field()
         "ENIPLUG_CONFLIST", _Form("a path", _path), None

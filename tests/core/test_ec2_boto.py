@@ -217,6 +217,47 @@ def test_a_load_balancer_that_answers_in_ec2s_place_is_an_ec2_that_is_away(
         ec2.describe_instance("i-1")
 
 
+def test_every_call_is_told_with_what_came_of_it(server: Refusals) -> None:
+    told: list[tuple[str, str]] = []
+    ec2 = Ec2(
+        "us-east-1",
+        called=lambda action, error: told.append(
+            (action, "" if error is None else error.reason)
+        ),
+    )
+
+    server.status = 200
+    server.body = "<DescribeSubnetsResponse><subnetSet/></DescribeSubnetsResponse>"
+    ec2.describe_subnets("vpc-1", "us-east-1a")
+    server.status, server.body = 400, refuse("RequestLimitExceeded")
+    with pytest.raises(ThrottledError):
+        ec2.delete_eni("eni-1")
+    ec2.close()
+
+    assert told == [("DescribeSubnets", ""), ("DeleteNetworkInterface", "throttled")]
+
+
+def test_a_call_without_an_answer_is_told_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", DEAD)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    told: list[tuple[str, EniplugError | None]] = []
+    ec2 = Ec2(
+        "us-east-1",
+        called=lambda action, error: told.append((action, error)),
+    )
+
+    with pytest.raises(CloudAwayError) as raised:
+        ec2.delete_eni("eni-1")
+    ec2.close()
+
+    [(action, error)] = told
+    assert action == "DeleteNetworkInterface"
+    assert type(error) is type(raised.value)
+
+
 FULL = ["InsufficientFreeAddressesInSubnet", "InsufficientCidrBlocks"]
 
 

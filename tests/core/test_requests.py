@@ -93,6 +93,32 @@ def test_only_refused_adds_are_noted(one: Reported) -> None:
     assert one.reporter.refusals.latest() == ()
 
 
+def test_a_request_is_counted_when_its_answer_is_out(one: Reported) -> None:
+    told: list[tuple[str, str, float]] = []
+    attachments = Attachments(one.state, Kernel(), lambda: NODE, lambda: None)
+    requests = Requests(
+        attachments,
+        Chains(Catalogue.from_environ({})),
+        lambda _: None,
+        one.reporter,
+        Settings(),
+        answered=lambda *what: told.append(what),
+    )
+    stdin = json.dumps({**CONFIG, "plugins": ["secondary-ip"]}).encode()
+    for command in ("ADD", "DEL"):
+        environ = {**ADD, "CNI_COMMAND": command}
+        request = Request(id=bytes(16), environ=environ, stdin=stdin)
+
+        _, _, after = requests.handle(request, lambda: True)
+        before = len(told)
+        after()
+
+        assert len(told) == before + 1
+
+    assert [what[:2] for what in told] == [("ADD", "bad-netns"), ("DEL", "")]
+    assert all(0 < seconds < 60 for _, _, seconds in told)
+
+
 OFF = {"type": "egress-cni", "cniVersion": "0.4.0", "enabled": "false"}
 PREV = {
     "cniVersion": "0.4.0",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from attrs import fields
 
-from eniplug.core.settings import Settings
+from eniplug.core.settings import Listen, Settings
 from eniplug.hooks.capacity import Targets
 from eniplug.hooks.errors import ConfigError
 from eniplug.hooks.values import NodeSettings
@@ -69,6 +69,7 @@ def test_every_variable_reaches_its_setting() -> None:
         "ADDITIONAL_ENI_TAGS": '{"team": "net", "cost": "1"}',
         "MANAGE_UNTAGGED_ENI": "f",
         "AWS_VPC_K8S_CNI_LOGLEVEL": "WARN",
+        "ENIPLUG_METRICS_ADDR": "[::1]:8080",
         "ENIPLUG_CONFLIST": "/etc/eniplug/ours.conflist",
     }
 
@@ -109,6 +110,7 @@ def test_every_variable_reaches_its_setting() -> None:
         additional_eni_tags=(("cost", "1"), ("team", "net")),
         manage_untagged_eni=False,
         log_level="warn",
+        metrics_addr=Listen("::1", 8080),
         conflist=Path("/etc/eniplug/ours.conflist"),
     )
     assert set(environ) == {a.metadata["name"] for a in fields(Settings)}
@@ -137,6 +139,13 @@ def test_every_variable_reaches_its_setting() -> None:
         ("WARM_ENI_TARGET", "٣"),
         ("WARM_IP_TARGET", " 5"),
         ("MINIMUM_IP_TARGET", "-3"),
+        ("ENIPLUG_METRICS_ADDR", ""),
+        ("ENIPLUG_METRICS_ADDR", "61678"),
+        ("ENIPLUG_METRICS_ADDR", "localhost:61678"),
+        ("ENIPLUG_METRICS_ADDR", "::1:61678"),
+        ("ENIPLUG_METRICS_ADDR", "[127.0.0.1]:61678"),
+        ("ENIPLUG_METRICS_ADDR", "127.0.0.1:0"),
+        ("ENIPLUG_METRICS_ADDR", "127.0.0.1:65536"),
         ("MAX_ENI", "all"),
         ("ENIPLUG_MAX_PODS", "0"),
         ("IP_COOLDOWN_PERIOD", "30s"),
@@ -202,6 +211,17 @@ def test_a_cap_below_one_eni_is_no_cap(value: str) -> None:
 )
 def test_the_connmark_is_read_in_the_bases_of_go(text: str, number: int) -> None:
     assert Settings.from_environ({"AWS_VPC_K8S_CNI_CONNMARK": text}).connmark == number
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:61678", "127.0.0.1:9", "[::]:61678"])
+def test_an_address_is_said_as_it_was_written(text: str) -> None:
+    settings = Settings.from_environ({"ENIPLUG_METRICS_ADDR": text})
+
+    assert str(settings.metrics_addr) == text
+
+
+def test_the_pages_can_be_switched_off() -> None:
+    assert Settings.from_environ({"ENIPLUG_METRICS_ADDR": "off"}).metrics_addr is None
 
 
 def test_an_empty_list_and_an_empty_prefix_are_values() -> None:

@@ -18,6 +18,7 @@ from kit.labs import LabHand, a_lab
 pytestmark = [pytest.mark.root, pytest.mark.lab]
 
 KIT = Path(__file__).parents[1] / "kit"
+PAGES = "http://127.0.0.1:61678"
 EXAMPLES = Path(__file__).parents[2] / "examples" / "conflists"
 
 
@@ -55,6 +56,13 @@ def test_a_node_full_of_pods_takes_few_calls_and_gives_prefixes_back() -> None:
         assert len(set(addresses.values())) == 110
         assert calls(lab)["AssignPrivateIpAddresses"] <= 8
         assert question(lab, "status")["addresses"]["ipv4"]["total"] == 112
+        shown = lab.inside(
+            "node1", "curl", "-sf", f"{PAGES}/readyz", f"{PAGES}/metrics"
+        )
+        assert shown.startswith("ok\n")
+        assert 'eniplug_addresses{family="ipv4",state="assigned"} 110.0' in shown
+        assert 'eniplug_add_seconds_count{outcome="done"} 110.0' in shown
+        assert 'eniplug_ec2_calls_total{action="AssignPrivateIpAddresses"}' in shown
 
         lab.remove(*pods)
 
