@@ -19,6 +19,7 @@ SUMMARIES: Final = {
     "agent": "Run the node's agent.",
     "cni": "Run a conflist as a container runtime does.",
     "conflist": "Check a conflist, and print its JSON Schema.",
+    "install": "Put the executable on this node.",
     "lab": "Run a whole VPC on this machine.",
     "migrate": "List or remove what the AWS VPC CNI left on this node.",
     "plan": "Say what is otherwise than declared.",

@@ -9,9 +9,7 @@ file in the directory is touched, and no entry that others appended to ours is l
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +17,7 @@ import structlog
 
 from eniplug.cni.errors import CniError
 from eniplug.core.appended import with_appended
+from eniplug.core.atomic import read, write
 from eniplug.hooks.errors import ConfigError, ReadError
 
 log = structlog.get_logger()
@@ -57,10 +56,10 @@ def install_conflist(folder: Path, text: bytes) -> bool:
             msg = f"{folder} may be written by others than root"
             raise ConfigError(msg, f"chown root {folder} && chmod go-w {folder}")
         record = folder / RECORD
-        before = _read(record)
+        before = read(record)
         written = _install(folder / NAME, text, before)
         if before != text:
-            _write(record, text)
+            write(record, text)
     except OSError as error:
         msg = f"the conflist cannot be installed in {folder}: {error.strerror}"
         raise ReadError(msg) from error
@@ -69,9 +68,9 @@ def install_conflist(folder: Path, text: bytes) -> bool:
 
 def _install(target: Path, text: bytes, before: bytes | None) -> bool:
     for _ in range(TRIES):
-        found = _read(target)
+        found = read(target)
         wanted = text if found is None else _wanted(target, text, found, before)
-        if wanted == found or _write(target, wanted, instead_of=found):
+        if wanted == found or write(target, wanted, instead_of=found):
             return wanted != found
     msg = f"{target} is written to by others all the time"
     raise ReadError(msg)
@@ -85,43 +84,5 @@ def _wanted(target: Path, text: bytes, found: bytes, before: bytes | None) -> by
         digest = hashlib.sha256(found).hexdigest()[:8]
         kept = target.with_name(f"{target.name}.broken-{digest}")
         log.error("the conflist was unreadable", error=error.message, kept=str(kept))
-        _write(kept, found)
+        write(kept, found)
         return text
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-
-
-def _write(target: Path, data: bytes, *, instead_of: bytes | None = None) -> bool:
-    """Write a file whole; returns False, and writes nothing, if it has changed.
-
-    ``instead_of`` is what must still stand there; None: whatever does.
-    """
-    temporary = target.with_name(f".{target.name.lstrip('.')}.{os.getpid()}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if instead_of is not None and _read(target) != instead_of:
-            return False
-        temporary.rename(target)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-    _sync(target.parent)
-    return True
-
-
-def _sync(folder: Path) -> None:
-    """Let a rename last through a crash of the node."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

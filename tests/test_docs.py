@@ -26,6 +26,7 @@ from eniplug.core.chains import Chains, own_chains
 from eniplug.core.entries import own_entries
 from eniplug.core.imds import ENDPOINT_VARIABLE
 from eniplug.core.install import SHIPPED
+from eniplug.core.install_command import command as install
 from eniplug.core.manager import PACKAGES, Catalogue
 from eniplug.core.schema import schema_of
 from eniplug.core.settings import Settings
@@ -311,6 +312,13 @@ def test_an_option_of_a_nodes_command_is_listed(
 
     assert f"`{option}`" in rows(described)
     assert f"[{option}" in usage
+
+
+@pytest.mark.parametrize("option", [p.opts[0] for p in install.params])
+def test_an_option_of_install_is_listed(option: str) -> None:
+    described = section(text_of("docs/operate.md"), "Putting it on a node")
+
+    assert f"`{option}`" in rows(described)
 
 
 def test_the_policy_allows_every_call_that_the_agent_makes() -> None:

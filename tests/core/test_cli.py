@@ -17,6 +17,18 @@ def test_help_lists_every_command_with_a_summary() -> None:
     assert done.exit_code == 0
     commands = "agent cni conflist lab migrate plan plugins simulate status uninstall"
     for name in (*commands.split(), "why"):
+    names = (
+        "agent",
+        "cni",
+        "install",
+        "lab",
+        "migrate",
+        "plugins",
+        "simulate",
+        "status",
+        "why",
+    )
+    for name in names:
         assert f"  {name}" in done.output
     assert "see `eniplug" not in done.output
 
