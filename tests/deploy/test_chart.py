@@ -105,6 +105,23 @@ def test_a_manifest_was_rendered_from_the_chart_as_it_is(name: str) -> None:
     assert f"# chart: {digest}\n" in text, "run deploy/render"
 
 
+def test_the_document_names_every_manifest_and_value_that_there_is() -> None:
+    text = (DEPLOY.parent / "docs/deploy.md").read_text()
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    rows = re.findall(r"^\| (`[a-zA-Z.`, ]+`) \|", section(text, "Values"), re.M)
+
+    for name in re.findall(r"`([a-zA-Z.]+)`", " ".join(rows)):
+        found = values
+        for key in name.split("."):
+            found = found[key]
+    assert rows
+    assert all(f"`{name}.yaml`" in text for name in NAMES)
+
+
+def section(text: str, heading: str) -> str:
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
 # -- settings --------------------------------------------------------------------------
 
 
