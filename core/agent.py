@@ -151,10 +151,7 @@ class Agent:
         check_primary(facts.primary, [entry.plugins for entry in self._entries])
         remember(store, facts)
         self._find_lost(store, facts, new=new)
-        for token, what in store.intents().items():
-            # EC2 has just told what there is, and the worker looks for what leaked.
-            log.warning("an earlier call was cut off", what=what)
-            store.done(token)
+        _settle_intents(store)
         work = Event()
         pool = AddressPool(self._settings.ip_cooldown_period, time.monotonic)
         every = facts.cards if self._settings.enable_multi_nic else None
@@ -213,8 +210,7 @@ class Agent:
         reaper.start()
         worker.start()
         self._await_addresses(state)
-        gc.collect()
-        gc.freeze()  # what the start made is never garbage: do not look at it again
+        _freeze()
         server.open()
         install_conflist(self._options.conf_dir, self._conflist.text)
         log.info("ready", seconds=round(time.monotonic() - began, 3))
@@ -382,6 +378,22 @@ class Agent:
             except EniplugError as error:
                 log.error("heartbeat", error=error.message)
         self._health.serving = False
+
+
+def _settle_intents(store: Store) -> None:
+    """Forget calls that were cut off: EC2 has just told what there is.
+
+    The worker looks for what leaked.
+    """
+    for token, what in store.intents().items():
+        log.warning("an earlier call was cut off", what=what)
+        store.done(token)
+
+
+def _freeze() -> None:
+    """Have what the start made, which is never garbage, not looked at again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _pages(metrics: Metrics, health: Health) -> Pages:

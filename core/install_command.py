@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import click
 from attrs import asdict, frozen
 
-from eniplug.cni import executable
+from eniplug.cni import executable_path, native_path
 from eniplug.core.placing import Places, place, undo
 from eniplug.core.preflight import Finding, findings
 from eniplug.core.settings import FALSE, TRUE
@@ -33,12 +33,11 @@ def executable_of(kind: Literal["native", "python"] | None) -> bytes:
 
     Raises ConfigError when there is no native one for this machine.
     """
-    python = Path(executable.__file__)
-    native = python.parent / "native" / f"eniplug-{os.uname().machine}"
-    if kind == "native" and not native.exists():
+    native = native_path()
+    if kind == "native" and native is None:
         msg = f"there is no native executable for {os.uname().machine}"
         raise ConfigError(msg, "take the one in Python: --executable python")
-    found = native if kind != "python" and native.exists() else python
+    found = native if kind != "python" and native is not None else executable_path()
     return found.read_bytes()
 
 
