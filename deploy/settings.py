@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 DOCUMENT = HERE.parent / "docs/operate.md"
 VALUES = HERE / "helm/eniplug/values.yaml"
 
-ELSEWHERE = {"ENIPLUG_METRICS_ADDR", "ENIPLUG_CONFLIST"}
+ELSEWHERE = {"ENIPLUG_METRICS_ADDR", "ENIPLUG_CONFLIST", "MY_NODE_NAME"}
 """What the chart sets by other values."""
 
 EARLY_DEMUX = (

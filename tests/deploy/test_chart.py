@@ -31,7 +31,9 @@ CHART: Final = DEPLOY / "helm/eniplug"
 NAMES: Final = sorted(path.stem for path in CHART.glob("ci/*.yaml"))
 
 SETTINGS: Final = {field.metadata["name"] for field in fields(Settings)}
-BY_THE_CHART: Final = {"ENIPLUG_METRICS_ADDR", "ENIPLUG_CONFLIST"}
+BY_THE_CHART: Final = {"ENIPLUG_METRICS_ADDR", "ENIPLUG_CONFLIST", "MY_NODE_NAME"}
+WITH_KUBERNETES: Final = "prefix-delegation"
+"""The manifest whose agents ask the API server."""
 OTHERS: Final = {
     *(PACKAGES, IMDS_ENDPOINT, BOTOS_ENDPOINT, ENDPOINT_VARIABLE, EARLY_DEMUX)
 }
@@ -133,7 +135,7 @@ def test_every_setting_is_in_the_values_with_words_of_its_own() -> None:
     assert set(values["env"].values()) == {None}
     for name in values["env"]:
         assert re.search(rf"^  # .+\n  {name}: null$", text, re.M), name
-    assert all(name in text for name in BY_THE_CHART - {"ENIPLUG_CONFLIST"})
+    assert "ENIPLUG_METRICS_ADDR" in text
 
 
 def test_the_words_on_a_setting_are_those_of_the_document() -> None:
@@ -171,6 +173,7 @@ def test_whole_numbers_and_switches_stay_what_they_were() -> None:
 
 def test_awss_configmap_is_read_where_it_has_a_key() -> None:
     found = [one for one in containers("aws")[1]["env"] if "valueFrom" in one]
+    found = [one for one in found if "configMapKeyRef" in one["valueFrom"]]
 
     read = {one["name"]: one["valueFrom"]["configMapKeyRef"] for one in found}
 
@@ -302,17 +305,38 @@ def test_the_containers_have_the_rights_they_need_and_no_more(name: str) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_api_server_gives_the_agent_nothing(name: str) -> None:
-    objects = manifest(name)
-
-    assert {kind for kind, _ in objects} <= {
-        *("ConfigMap", "CustomResourceDefinition", "DaemonSet", "PodMonitor"),
-        "ServiceAccount",
-    }
+def test_the_api_server_gives_the_agent_what_it_asks_for_and_no_more(
+    name: str,
+) -> None:
+    objects, asks = manifest(name), name == WITH_KUBERNETES
     account = objects["ServiceAccount", "eniplug"]
+
+    assert {kind for kind, _ in objects if "Role" in kind} == (
+        {"ClusterRole", "ClusterRoleBinding"} if asks else set()
+    )
     assert account["automountServiceAccountToken"] is False
-    assert pods(name)["automountServiceAccountToken"] is False
+    assert pods(name)["automountServiceAccountToken"] is asks
     assert pods(name)["serviceAccountName"] == account["metadata"]["name"]
+    names = {one["name"] for one in containers(name)[1]["env"]}
+    assert ("MY_NODE_NAME" in names) is asks
+
+
+def test_the_rights_at_the_api_server_are_two() -> None:
+    objects = manifest(WITH_KUBERNETES)
+    role = objects["ClusterRole", "eniplug"]
+    binding = objects["ClusterRoleBinding", "eniplug"]
+
+    assert [(one["resources"], one["verbs"]) for one in role["rules"]] == [
+        (["nodes"], ["get"]),
+        (["events"], ["create"]),
+    ]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    [subject] = binding["subjects"]
+    account = objects["ServiceAccount", "eniplug"]["metadata"]
+    assert (subject["name"], subject["namespace"]) == (
+        account["name"],
+        account["namespace"],
+    )
 
 
 # -- as aws-node is run ----------------------------------------------------------------

@@ -42,6 +42,12 @@ envFrom:
 env:
   - name: ENIPLUG_METRICS_ADDR
     value: {{ include "eniplug.metricsAddress" . | quote }}
+  {{- if .Values.kubernetes.enabled }}
+  - name: MY_NODE_NAME
+    valueFrom:
+      fieldRef:
+        fieldPath: spec.nodeName
+  {{- end }}
   {{- if .Values.conflist }}
   - name: ENIPLUG_CONFLIST
     value: /etc/eniplug/10-eniplug.conflist
