@@ -51,13 +51,15 @@ class Places:
 
 @define
 class Record:
-    """What was installed: files by their SHA-256, sysctls with what was there before.
+    """What was installed: files and their SHA-256, sysctls with what was there before.
+
+    A file that is about to be replaced by another of ours has both their digests.
 
     ``replaced`` names files of others that made way, ``folders`` those that were made,
     the outermost first.
     """
 
-    files: dict[str, str] = field(factory=dict)
+    files: dict[str, list[str]] = field(factory=dict)
     replaced: list[str] = field(factory=list)
     sysctls: dict[str, tuple[str, str]] = field(factory=dict)
     folders: list[str] = field(factory=list)
@@ -71,9 +73,8 @@ class Record:
         try:
             said = json.loads(text)
             pairs = {k: (str(a), str(b)) for k, (a, b) in said["sysctls"].items()}
-            return cls(
-                dict(said["files"]), [*said["replaced"]], pairs, [*said["folders"]]
-            )
+            files = {name: [*digests] for name, digests in said["files"].items()}
+            return cls(files, [*said["replaced"]], pairs, [*said["folders"]])
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             msg = f"{bin_dir / RECORD} is no record of an install: {error!r}"
             raise ConfigError(
@@ -87,9 +88,9 @@ class Record:
             write(bin_dir / RECORD, text)
 
     def is_ours(self, path: Path) -> bool:
-        """Whether a file is still the one that was installed."""
+        """Whether a file is one that was installed."""
         found = read(path)
-        return found is not None and self.files.get(path.name) == _digest(found)
+        return found is not None and _digest(found) in self.files.get(path.name, ())
 
 
 def foreign(places: Places, executables: Mapping[str, bytes]) -> Sequence[Path]:
@@ -128,20 +129,23 @@ def place(
         with ExitStack() as rollback:
             record = Record.read(places.bin)
             deeds += _make(places, record, rollback)
+            _remember(places.bin / RECORD, rollback)
             for name, data in executables.items():
                 path = places.bin / name
                 if _is_there(path, data):
                     continue
-                if path in in_the_way:
-                    _set_aside(path, record, rollback)
+                aside = path in in_the_way
+                _intend(path, data, record, aside=aside)
+                if aside:
+                    _set_aside(path, rollback)
                     deeds.append(f"kept {path} as {path.name}{BEFORE}")
                 else:
                     _remember(path, rollback)
                 write(path, data, mode=0o755)
-                record.files[name] = _digest(data)
+                record.files[name] = [_digest(data)]
                 deeds.append(f"installed {path}")
             for name, value in sysctls.items():
-                if _set(places.sysctls / name, name, value, record, rollback):
+                if _set(places, name, value, record, rollback):
                     deeds.append(f"set {name.replace('/', '.')} to {value}")
             record.write(places.bin)
             rollback.pop_all()
@@ -179,7 +183,9 @@ def _take_back(places: Places, record: Record) -> Iterator[str]:
         kept = path.with_name(name + BEFORE)
         if not os.path.lexists(path):
             continue
-        if not record.is_ours(path):
+        if _is_same(path, kept):
+            kept.unlink()  # it was about to make way
+        elif not record.is_ours(path):
             yield f"left {path}: it is not what was installed"
         elif name in record.replaced and os.path.lexists(kept):
             kept.rename(path)
@@ -207,20 +213,24 @@ def _make(places: Places, record: Record, rollback: ExitStack) -> Iterator[str]:
             yield f"made {path}"
 
 
-def _set_aside(path: Path, record: Record, rollback: ExitStack) -> None:
+def _intend(path: Path, data: bytes, record: Record, *, aside: bool) -> None:
+    """Write down what is about to be done, so that a crash leaves nothing unknown."""
+    record.files.setdefault(path.name, []).append(_digest(data))
+    if aside and path.name not in record.replaced:
+        record.replaced.append(path.name)
+    record.write(path.parent)
+
+
+def _set_aside(path: Path, rollback: ExitStack) -> None:
     """Give a file a second name, under which it stays when ours takes its place."""
     kept = path.with_name(path.name + BEFORE)
     kept.unlink(missing_ok=True)
     os.link(path, kept, follow_symlinks=False)
-    if path.name not in record.replaced:
-        record.replaced.append(path.name)
 
     def back() -> None:
         # A rename between two names of one file does nothing (rename(2)).
-        if os.path.samestat(path.lstat(), kept.lstat()):
-            kept.unlink()
-        else:
-            kept.rename(path)
+        kept.rename(path)
+        kept.unlink(missing_ok=True)
 
     rollback.callback(back)
 
@@ -239,19 +249,28 @@ def _is_there(path: Path, data: bytes) -> bool:
 
 
 def _set(
-    path: Path, name: str, value: str, record: Record, rollback: ExitStack
+    places: Places, name: str, value: str, record: Record, rollback: ExitStack
 ) -> bool:
+    path = places.sysctls / name
     try:
         before = path.read_text().strip()
     except FileNotFoundError:
         return False
     if before == value:
         return False
-    path.write_text(value)
-    rollback.callback(path.write_text, before)
     first = record.sysctls.get(name, (before, value))[0]
     record.sysctls[name] = (first, value)
+    record.write(places.bin)
+    rollback.callback(path.write_text, before)
+    path.write_text(value)
     return True
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Whether two names are of one file."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.lstat(), other.lstat())
+    return False
 
 
 def _read_any(path: Path) -> bytes | None:

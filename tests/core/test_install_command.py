@@ -3,7 +3,11 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -11,8 +15,9 @@ from attrs import frozen
 from click.testing import CliRunner
 
 from eniplug.cni import executable
+from eniplug.core import atomic
 from eniplug.core.cli import group
-from eniplug.core.placing import BEFORE, RECORD, Places, place
+from eniplug.core.placing import BEFORE, RECORD, Places, place, undo
 from eniplug.hooks.errors import ConfigError, ReadError
 
 PYTHON = Path(executable.__file__).read_bytes()
@@ -193,6 +198,54 @@ def test_a_step_that_fails_takes_the_earlier_ones_back(root: Root) -> None:
         place(Places(root=root.path), executables, sysctls, replace=True)
 
     assert root.picture() == before
+
+
+KILLED = 9
+
+
+def dies_at(point: int, root: Root) -> bool:
+    """Install in a child that dies as it comes to, or leaves, one of its writes."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
+    passed = count(1)
+    codes = {atomic.write.__code__, os.link, Path.write_text.__code__}
+
+    def profile(frame: FrameType, event: str, called: object) -> None:
+        what = called if event.startswith("c_") else frame.f_code
+        if what in codes and next(passed) == point:
+            os._exit(KILLED)
+
+    sys.setprofile(profile)
+    with suppress(BaseException):
+        executables = {"aws-cni": b"ours", "eniplug": b"version 2"}
+        sysctls = dict.fromkeys(SYSCTLS, "0")
+        place(Places(root=root.path), executables, sysctls, replace=True)
+        os._exit(0)
+    os._exit(1)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_an_install_that_is_cut_off_anywhere_can_be_undone_or_done_again(
+    tmp_path: Path,
+) -> None:
+    for point in count(1):
+        root = Root(tmp_path / str(point))
+        root.file("opt/cni/bin/aws-cni", "theirs", 0o750)
+        for name in SYSCTLS:
+            root.file(f"proc/sys/{name}", "1")
+        before = root.picture()
+        place(Places(root=root.path), {"eniplug": b"version 1"}, {})
+
+        dead = dies_at(point, root)
+        if point % 2:
+            place(Places(root=root.path), {"aws-cni": b"ours"}, {}, replace=True)
+        undo(Places(root=root.path))
+
+        assert root.picture() == before, point
+        if not dead:
+            assert point > 12
+            return
 
 
 def test_a_record_that_is_none_is_refused(root: Root) -> None:
