@@ -21,8 +21,8 @@ from eniplug.hooks.errors import ConfigError
 Command = Callable[..., None]
 
 NAME: Final = "eniplug"
-ALSO: Final = ("aws-cni", "egress-cni")
-"""Names under which the AWS VPC CNI's conflist asks for the executable."""
+ALSO: Final = ("aws-cni", "egress-cni", "bandwidth")
+"""Names under which the AWS VPC CNI's conflist may ask for the executable."""
 
 EARLY_DEMUX: Final = "DISABLE_TCP_EARLY_DEMUX"
 IPV6: Final = "ENABLE_IPv6"
