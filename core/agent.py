@@ -132,8 +132,7 @@ class Agent:
     def run(self) -> None:
         """Start, serve until `stop`, and stop."""
         began = time.monotonic()
-        Heartbeat().start()
-        self._http.open()
+        self._open_pages()
         store, new = self._open_store()
         metadata, alone = Imds(), self._settings.enable_imds_only_mode
         facts, cloud = discover(
@@ -223,6 +222,11 @@ class Agent:
         server.close(STOP_GRACE)
         self._http.close()
         log.info("stopped")
+
+    def _open_pages(self) -> None:
+        """Show from the first moment on that this process lives."""
+        Heartbeat().start()
+        self._http.open()
 
     # -- start -------------------------------------------------------------------------
 

@@ -15,20 +15,10 @@ def test_help_lists_every_command_with_a_summary() -> None:
     done = CliRunner().invoke(group, ["--help"])
 
     assert done.exit_code == 0
-    commands = "agent cni conflist lab migrate plan plugins simulate status uninstall"
-    for name in (*commands.split(), "why"):
-    names = (
-        "agent",
-        "cni",
-        "install",
-        "lab",
-        "migrate",
-        "plugins",
-        "simulate",
-        "status",
-        "why",
+    commands = (
+        "agent cni conflist install lab migrate plan plugins simulate status uninstall"
     )
-    for name in names:
+    for name in (*commands.split(), "why"):
         assert f"  {name}" in done.output
     assert "see `eniplug" not in done.output
 

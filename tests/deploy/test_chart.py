@@ -15,7 +15,7 @@ import yaml
 from attrs import fields
 
 from eniplug.cni.conflist import Conflist, parse_conflist
-from eniplug.core import agent
+from eniplug.core import install
 from eniplug.core.chains import Chains, own_chains
 from eniplug.core.cli import group
 from eniplug.core.ec2_boto import BOTOS_ENDPOINT, ENDPOINT_VARIABLE
@@ -75,7 +75,7 @@ def environ(name: str) -> dict[str, str]:
 def conflist(name: str) -> Conflist:
     found = manifest(name).get(("ConfigMap", "eniplug-conflist"))
     if found is None:
-        return parse_conflist(agent.SHIPPED.read_bytes(), "shipped")
+        return parse_conflist(install.SHIPPED.read_bytes(), "shipped")
     return parse_conflist(found["data"]["10-eniplug.conflist"].encode(), name)
 
 
