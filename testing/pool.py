@@ -76,6 +76,10 @@ class MemoryPool:
         self.taken += pair
         return pair
 
+    def take_each_card(self, *, prefer: Kind | None = None) -> tuple[Lease, ...]:
+        """Take an address of each network card: it has one."""
+        return (self.take(prefer=prefer),)
+
     def held(self, **match: str) -> int:
         """Count the holders whose fields are as given."""
         return sum(

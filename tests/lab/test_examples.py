@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,7 +97,7 @@ def elastic_ip(lab: LabHand) -> str:
 
 
 @contextmanager
-def a_pod_of(namespace: str, lab: LabHand, **more: str) -> Iterator[str]:
+def a_pod_of(namespace: str, lab: LabHand, **more: str) -> Generator[str]:
     """Add a pod of a Kubernetes namespace to node 1; gives its network namespace."""
     plugins = CONFLIST["plugins"][0]
     with netns.namespace() as name:
