@@ -200,7 +200,8 @@ def chain(
     manager.add_hookspecs(specs)
     for name, plugin in reversed(plugins.items()):
         manager.register(plugin, name)
-    return Chain(manager, tuple(plugins), guard, skipped=skipped)
+    ours = () if guard else tuple(plugins)
+    return Chain(manager, tuple(plugins), guard, skipped=skipped, ours=ours)
 
 
 def test_objects_come_by_rank_and_then_in_the_chains_order() -> None:

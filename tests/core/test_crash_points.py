@@ -40,7 +40,7 @@ from eniplug.plugins.secondary_ip import SecondaryIp
 from eniplug.testing.builders import NODE, a_pod
 from eniplug.testing.clock import HandClock
 from eniplug.testing.cloud import MemoryCloud, MemoryMetadata
-from kit.chains import main_chain
+from kit.chains import MAIN
 from kit.fleet import Planner
 from kit.netns import inside, namespace, picture, pods
 
@@ -109,12 +109,11 @@ class Agent:
 
     def request(self, number: int, netns: int) -> Request:
         """Ask for a pod."""
-        chain = main_chain()
         return Request(
             id=bytes(16),
             pod=a_pod(number),
-            chain=chain,
-            plugins=chain.names,
+            chain=MAIN,
+            plugins=MAIN.names,
             netns=netns,
             sandbox=f"/run/netns/{number}",
         )

@@ -118,16 +118,13 @@ class TakesLate:
 def chain(
     guard: Guard | None = None, skipped: Collection[str] = (), **plugins: object
 ) -> Chain:
+    """Make a chain of these; their hooks run in the caller's thread without a guard."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(specs)
     for name, plugin in reversed(plugins.items()):
         manager.register(plugin, name)
-    return Chain(manager, tuple(plugins), guard, skipped=skipped)
+    ours = () if guard else tuple(plugins)
+    return Chain(manager, tuple(plugins), guard, skipped=skipped, ours=ours)
 
 
-def main_chain() -> Chain:
-    """Make the chain anew: a process that was forked needs one of its own."""
-    return chain(give=Give(), wire=Wire())
-
-
-MAIN = main_chain()
+MAIN = chain(give=Give(), wire=Wire())
