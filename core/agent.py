@@ -12,7 +12,7 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Final
@@ -30,6 +30,7 @@ from eniplug.core.chain import Chain
 from eniplug.core.chains import Chains, own_chains, usable
 from eniplug.core.cloud import CloudWorker
 from eniplug.core.discover import Facts, discover, eni_of
+from eniplug.core.ec2 import Cloud
 from eniplug.core.ec2_boto import Ec2
 from eniplug.core.entries import own_entries
 from eniplug.core.guard import Guard
@@ -42,9 +43,11 @@ from eniplug.core.install import FOLDER, SHIPPED, install_conflist
 from eniplug.core.kernel import Kernel
 from eniplug.core.kernel.reaper import Reaper
 from eniplug.core.kernel.survey import survey
+from eniplug.core.kube import Kube, connector
+from eniplug.core.kube_api import NodeFacts
 from eniplug.core.log import configure
 from eniplug.core.manager import Catalogue
-from eniplug.core.memory import recall, remember
+from eniplug.core.memory import KUBE, recall, recall_kube, remember, written_kube
 from eniplug.core.metrics import Metrics
 from eniplug.core.modes import check_cards, check_modes, check_primary
 from eniplug.core.node import NodeScope
@@ -119,6 +122,7 @@ class Agent:
         self._metrics, self._health = Metrics(), Health()
         pages = _pages(self._metrics, self._health)
         self._http = Http(self._settings.metrics_addr, pages)
+        self._reach_kube = connector(environ, self._settings)
 
     def stop(self) -> None:
         """Ask for the end; returns at once."""
@@ -134,19 +138,8 @@ class Agent:
         began = time.monotonic()
         self._open_pages()
         store, new = self._open_store()
-        metadata, alone = Imds(), self._settings.enable_imds_only_mode
-        facts, cloud = discover(
-            metadata,
-            lambda region: (
-                ImdsOnly(metadata)
-                if alone
-                else Ec2(region, called=self._metrics.called)
-            ),
-            manage_untagged=self._settings.manage_untagged_eni,
-            multi_nic=self._settings.enable_multi_nic,
-            stop=self._stop,
-            recorded=recall(store),
-        )
+        metadata = Imds()
+        facts, cloud = self._discover(metadata, recall(store))
         check_primary(facts.primary, [entry.plugins for entry in self._entries])
         remember(store, facts)
         self._find_lost(store, facts, new=new)
@@ -181,11 +174,13 @@ class Agent:
         recorded = store.blocks()
         for eni in enis:
             self._take_up(state, facts, eni, recorded.get(eni.id, {}))
-        host = self._host(facts, state, scope)
-        worker = CloudWorker(cloud, metadata, host, facts, self._settings, work)
+        kube = self._kube(store, state, work.set)
+        host = self._host(facts, state, scope, kube)
+        worker = CloudWorker(
+            cloud, metadata, host, facts, self._settings, work, held=kube.held
+        )
         tombstones = Tombstones(self._options.run_dir / "tombstones", attachments.bury)
         tombstones.work_off()
-        use = usable(self._own, scope.use)
         reporter = Reporter(
             state,
             lambda: scope.node,
@@ -195,12 +190,13 @@ class Agent:
             repaired=repair.told,
             planned=Planner(self._kernel, state, scope).told,
             plugins=self._guard.told,
+            refused=kube.note,
         )
         self._metrics.watch(state, reporter.why_not_ready)
         requests = Requests(
             attachments,
             self._chains,
-            use,
+            usable(self._own, scope.use),
             reporter,
             self._settings,
             answered=self._metrics.answered,
@@ -212,10 +208,12 @@ class Agent:
         _freeze()
         server.open()
         install_conflist(self._options.conf_dir, self._conflist.text)
+        kube.start()
         log.info("ready", seconds=round(time.monotonic() - began, 3))
         self._beat(attachments, tombstones)
         server.refuse()
         state.cancel(None, "the agent stops")
+        kube.stop()
         repair.stop()
         worker.stop()
         reaper.stop()
@@ -229,6 +227,19 @@ class Agent:
         self._http.open()
 
     # -- start -------------------------------------------------------------------------
+
+    def _discover(self, metadata: Imds, recorded: Facts | None) -> tuple[Facts, Cloud]:
+        """Learn what the node is; what an earlier life knew serves until EC2 answers."""
+        alone = self._settings.enable_imds_only_mode
+        called = self._metrics.called
+        return discover(
+            metadata,
+            lambda region: ImdsOnly(metadata) if alone else Ec2(region, called=called),
+            manage_untagged=self._settings.manage_untagged_eni,
+            multi_nic=self._settings.enable_multi_nic,
+            stop=self._stop,
+            recorded=recorded,
+        )
 
     def _take_up(
         self, state: State, facts: Facts, eni: Eni, recorded: Mapping[Block, str]
@@ -327,7 +338,17 @@ class Agent:
             settings=self._settings.node,
         )
 
-    def _host(self, facts: Facts, state: State, scope: NodeScope) -> AgentHost:
+    def _kube(self, store: Store, state: State, wake: Callable[[], None]) -> Kube:
+        def changed(found: NodeFacts) -> None:
+            wake()
+            record = written_kube(found)
+            state.with_store(lambda store: store.keep_fact(KUBE, record))
+
+        return Kube(self._reach_kube, self._settings, changed, recall_kube(store))
+
+    def _host(
+        self, facts: Facts, state: State, scope: NodeScope, kube: Kube
+    ) -> AgentHost:
         planner = next(c for c in self._own if c.address_plugins)
         prefixed = "prefix-delegation" in planner.address_plugins
         usual = facts.limits.max_prefix_pods if prefixed else facts.limits.max_pods
@@ -335,7 +356,7 @@ class Agent:
             instance_type=facts.instance_type,
             cards=tuple(self._card(facts, index) for index in facts.cards),
             places=(facts.limits.eni_slots, facts.limits.ipv6_per_eni),
-            max_pods=self._settings.max_pods or usual,
+            max_pods=lambda: self._settings.max_pods or kube.facts.max_pods or usual,
         )
         return AgentHost(
             state=state,

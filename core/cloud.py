@@ -113,7 +113,8 @@ class CloudWorker(Thread):
     """Carries out what plan_capacity asks for.
 
     ``waker`` is set by whoever changed the pool; `wake` does so too.  `step` is one
-    turn of the loop and returns the seconds until the next.
+    turn of the loop and returns the seconds until the next.  ``held`` says why the
+    node's ENIs and addresses are to stay as they are, if they are to.
     """
 
     def __init__(  # noqa: PLR0917 - the ports come first, in order
@@ -128,6 +129,7 @@ class CloudWorker(Thread):
         clock: Callable[[], float] = time.monotonic,
         today: Callable[[], datetime] = utc,
         pace: Pace | None = None,
+        held: Callable[[], EniplugError | None] = lambda: None,
     ) -> None:
         super().__init__(name="cloud", daemon=True)
         self._host = host
@@ -143,6 +145,8 @@ class CloudWorker(Thread):
             cluster=settings.cluster_name,
             more=settings.additional_eni_tags,
         )
+        self._held = held
+        self._was_held = False
         self._ending = Event()
         self._enis = {eni.id: eni for eni in facts.managed}
         self._aside = {eni.id: eni for eni in facts.unmanaged}
@@ -291,6 +295,8 @@ class CloudWorker(Thread):
             return True
         if self._settings.disable_network_resource_provisioning:
             return self._look()
+        if self._is_held():
+            return self._tidy()
         # Growing comes first, but must not keep all else away while it fails.
         if self._failed and self._tidy():
             return True
@@ -302,6 +308,14 @@ class CloudWorker(Thread):
             if self._give_back(action):
                 return True
         return self._tidy()
+
+    def _is_held(self) -> bool:
+        """Whether nothing is to change now; pods that wait are told why."""
+        why = self._held()
+        if why is not None or self._was_held:
+            self._host.blocked(why)
+        self._was_held = why is not None
+        return self._was_held
 
     def _completed(self, view: CapacityView) -> CapacityView:
         """Add to a view what only the worker knows: what moves, and what is lacking."""

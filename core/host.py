@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network
 from typing import Final
 
@@ -62,13 +62,14 @@ class Bounds:
     """What limits the pool.
 
     ``cards`` are those that serve pods, 0 first; ``places`` is how many blocks of IPv4
-    and of IPv6 an ENI can have beside its own address.
+    and of IPv6 an ENI can have beside its own address.  ``max_pods`` is asked
+    each time: Kubernetes may come to say another number.
     """
 
     instance_type: str
     cards: tuple[Card, ...]
     places: tuple[int, int]
-    max_pods: int
+    max_pods: Callable[[], int]
 
 
 class AgentHost:
@@ -111,7 +112,7 @@ class AgentHost:
             eni_slots=self._bounds.places[0],
             new_enis=max(0, card.max_enis - there - card.unmanaged),
             waiting=waiting,
-            max_pods=self._bounds.max_pods,
+            max_pods=self._bounds.max_pods(),
             card=card.index,
         )
 

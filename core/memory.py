@@ -1,4 +1,4 @@
-"""What EC2 and IMDS said of the node, kept in the store for a start without them."""
+"""What EC2, IMDS and Kubernetes said, kept in the store for a start without them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from attrs import evolve
 from eniplug.core.codec import FROZEN
 from eniplug.core.discover import Facts
 from eniplug.core.ec2 import EniFacts
+from eniplug.core.kube_api import NodeFacts
 from eniplug.core.store import Store
 
 NODE: Final = "node"
 ENIS: Final = "enis"
 VPC: Final = "vpc"
+KUBE: Final = "kube"
 
 
 def remember(store: Store, facts: Facts) -> None:
@@ -34,6 +36,17 @@ def written(managed: tuple[EniFacts, ...]) -> str:
 def written_vpc(cidrs: tuple[IPv4Network, ...]) -> str:
     """Write the VPC's CIDRs, which change as well."""
     return json.dumps(FROZEN.unstructure(cidrs, tuple[IPv4Network, ...]))
+
+
+def written_kube(facts: NodeFacts) -> str:
+    """Write what Kubernetes says of the node, which changes too."""
+    return json.dumps(FROZEN.unstructure(facts))
+
+
+def recall_kube(store: Store) -> NodeFacts | None:
+    """Return what Kubernetes said last, None if it has said nothing."""
+    record = store.fact(KUBE)
+    return None if record is None else FROZEN.structure(json.loads(record), NodeFacts)
 
 
 def recall(store: Store) -> Facts | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from attrs import asdict, frozen
@@ -18,7 +18,8 @@ KEPT: Final = 256
 class Refusal:
     """One refused ADD.
 
-    ``when`` is in seconds since the epoch.  ``namespace`` and ``name`` may be empty.
+    ``when`` is in seconds since the epoch.  ``namespace``, ``name`` and ``uid`` may be
+    empty.
     ``facts`` are lines on the node as it was at that moment.
     """
 
@@ -29,6 +30,7 @@ class Refusal:
     reason: str
     message: str
     remedy: str
+    uid: str = ""
     facts: tuple[str, ...] = ()
 
     @classmethod
@@ -46,6 +48,7 @@ class Refusal:
             when=when,
             namespace=args.get("K8S_POD_NAMESPACE", ""),
             name=args.get("K8S_POD_NAME", ""),
+            uid=args.get("K8S_POD_UID", ""),
             container_id=container_id,
             reason=error.reason,
             message=error.message,
@@ -59,14 +62,19 @@ class Refusal:
 
 
 class Refusals:
-    """The last refusals.  Safe to use from many threads: deques are."""
+    """The last refusals.  Safe to use from many threads: deques are.
 
-    def __init__(self) -> None:
+    ``heard`` is told each one, in the thread of its ADD: it must return at once.
+    """
+
+    def __init__(self, heard: Callable[[Refusal], None] = lambda _: None) -> None:
+        self._heard = heard
         self._kept: deque[Refusal] = deque(maxlen=KEPT)
 
     def note(self, refusal: Refusal) -> None:
         """Remember one."""
         self._kept.append(refusal)
+        self._heard(refusal)
 
     def latest(self) -> tuple[Refusal, ...]:
         """Return those that are remembered, the newest first."""

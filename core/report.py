@@ -15,12 +15,12 @@ from attrs import asdict
 
 from eniplug.core.entries import Entry
 from eniplug.core.parts import Part
-from eniplug.core.refusals import Refusals
+from eniplug.core.refusals import Refusal, Refusals
 from eniplug.core.settings import Settings
 from eniplug.core.state import State, Waiting
 from eniplug.core.subnets import SubnetState
 from eniplug.hooks import Block, Eni, EniView, Family, Ip, Nic, Node
-from eniplug.hooks.errors import EniplugError
+from eniplug.hooks.errors import EniplugError, UnschedulableError
 
 SHOWN: Final = 10
 """Refusals that a status shows."""
@@ -61,7 +61,7 @@ class Reporter:
     ``node`` gives the node as it is now, with the ENIs that have come since the start;
     ``entries`` are those of the agent's conflist that are its own; ``repaired`` tells
     what was put back, ``planned`` what is otherwise than declared, ``plugins`` how each
-    plugin has behaved.
+    plugin has behaved; ``refused`` hears of each refusal.
     """
 
     def __init__(
@@ -76,9 +76,10 @@ class Reporter:
         repaired: Callable[[], Mapping[str, Any]] = dict,
         planned: Callable[[], dict[str, Any]] = dict,
         plugins: Callable[[], list[dict[str, Any]]] = list,
+        refused: Callable[[Refusal], None] = lambda _: None,
     ) -> None:
         self.planned = planned
-        self.refusals = Refusals()
+        self.refusals = Refusals(refused)
         self._state = state
         self._node = node
         self._worker = worker
@@ -99,6 +100,9 @@ class Reporter:
     def why_not_ready(self) -> EniplugError | None:
         """Why no ADD can succeed now: no address is left and none can be had."""
         blocked = self._state.why_blocked()
+        if isinstance(blocked, UnschedulableError):
+            # No pod is sent to a cordoned node, and an unready one loses those it has.
+            return None
         counts = [self._state.counts(family) for family in FAMILIES]
         used = [one for one in counts if one.total] or counts
         spent = any(one.idle == 0 and one.cooling == 0 for one in used)

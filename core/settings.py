@@ -240,13 +240,25 @@ class Settings:
     enable_imds_only_mode: bool = _setting("ENABLE_IMDS_ONLY_MODE", _BOOLEAN, False)
     """Whether EC2 is never asked: IMDS says what there is.  Implies the two above."""
 
+    manage_enis_non_schedulable: bool = _setting(
+        "AWS_MANAGE_ENIS_NON_SCHEDULABLE", _BOOLEAN, False
+    )
+    """Whether EC2 is asked, and given back to, also while the node is cordoned."""
+
+    node_name: str = _setting("MY_NODE_NAME", _Form("a name", str), "")
+    """The Node object's name; empty: Kubernetes is not asked."""
+
+    pod_events: bool = _setting("ENIPLUG_POD_EVENTS", _BOOLEAN, True)
+    """Whether a pod whose ADD is refused has an event that says why."""
+
     max_eni: int | None = _setting(
         "MAX_ENI", _Form("an integer (below 1: no cap)", _cap), None
     )
     """Cap on ENIs, beside the instance type's own; None: no cap."""
 
     max_pods: int | None = _setting("ENIPLUG_MAX_PODS", _between(1), None)
-    """Pods that this node may run; None: what the instance type allows."""
+    """Pods that this node may run; None: what Kubernetes says, else the instance type
+    allows."""
 
     ip_cooldown_period: int = _setting("IP_COOLDOWN_PERIOD", _COUNT, 30)
     """Seconds before an address that was given back is given out again."""

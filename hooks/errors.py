@@ -23,7 +23,8 @@
     │   │   ├── QuarantineError       11  quarantined
     │   │   ├── EniLimitError         11  eni-limit
     │   │   ├── SubnetFullError       11  subnet-full
-    │   │   └── NoFreePrefixError     11  no-free-prefix
+    │   │   ├── NoFreePrefixError     11  no-free-prefix
+    │   │   └── UnschedulableError    11  unschedulable
     │   ├── CancelledError            11  cancelled
     │   ├── RangeFullError            11  range-full
     │   ├── ThrottledError            11  throttled
@@ -224,6 +225,13 @@ class NoFreePrefixError(PoolEmptyError):
 
     reason = "no-free-prefix"
     remedy = "reserve a CIDR block for prefixes in the subnet"
+
+
+class UnschedulableError(PoolEmptyError):
+    """The node is cordoned, so its ENIs and addresses are left as they are."""
+
+    reason = "unschedulable"
+    remedy = "uncordon the node, or set AWS_MANAGE_ENIS_NON_SCHEDULABLE=true"
 
 
 class CancelledError(RetryError):

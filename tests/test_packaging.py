@@ -35,6 +35,8 @@ NOT_PACKAGED = {"bench"}
 EXECUTABLE = "cni/executable.py"
 
 ONE_HOME = {
+    "httpx2": ("core/kube_lightkube.py",),
+    "lightkube": ("core/kube_lightkube.py",),
     "boto3": ("core/ec2_boto.py",),
     # moto's own dependency: the lab answers by the model that clients ask by.
     "botocore": ("core/ec2_boto.py", "lab/"),
@@ -43,7 +45,11 @@ ONE_HOME = {
     "matplotlib": ("simulate/plot.py",),
 }
 
-COMES_WITH = {"botocore": "boto3", "mypy_boto3_ec2": "boto3-stubs-lite"}
+COMES_WITH = {
+    "botocore": "boto3",
+    "httpx2": "lightkube",
+    "mypy_boto3_ec2": "boto3-stubs-lite",
+}
 
 
 def sources(*tops: str) -> list[Path]:
@@ -233,16 +239,18 @@ def test_requirements_are_what_is_imported(config: configparser.ConfigParser) ->
     extras = config["options.extras_require"]
     needed = distributions(config["options"]["install_requires"])
     lab, plot = distributions(extras["lab"]), distributions(extras["simulate"])
+    kube = distributions(extras["kube"])
     types = distributions(extras["type"])
     kit = distributions(extras["testing"]) - {"eniplug"}
-    extra = {"lab": lab, "simulate": plot, "testing": kit}
+    extra = {"core": kube | types, "lab": lab, "simulate": plot, "testing": kit}
     users = {path: foreign(path) for path in sources(*MAY_IMPORT)}
     used = {
         path: {COMES_WITH.get(name, name) for name in names}
         for path, names in users.items()
     }
 
-    assert set().union(*used.values()) - types == needed | lab | plot | kit
+    known = needed | kube | lab | plot | kit
+    assert set().union(*used.values()) - types == known
     for path, names in used.items():
         assert names <= needed | extra.get(path.parts[0], types), path
 

@@ -191,7 +191,7 @@ def a_host(state: State, planner: Chain, *, most: int = 2) -> AgentHost:
                 Card(index=index, max_enis=most, unmanaged=0) for index in (0, 1)
             ),
             places=(3, 0),
-            max_pods=100,
+            max_pods=lambda: 100,
         ),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 
@@ -176,6 +176,7 @@ def bench(
     limits: Limits = C5_LARGE,
     cidr: str = "10.0.0.0/24",
     cloud: MemoryCloud | None = None,
+    held: Callable[[], EniplugError | None] = lambda: None,
     **environ: str,
 ) -> Bench:
     clock = HandClock()
@@ -201,6 +202,7 @@ def bench(
         clock=clock,
         today=lambda: datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         pace=Pace(clock, jitter=lambda: 0.0),
+        held=held,
     )
     return Bench(cloud, metadata, node, worker, clock, facts)
 
