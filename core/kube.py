@@ -94,6 +94,17 @@ class Kube:
     # -- the thread --------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._go_on()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Hang up, as the thread does at its end."""
+        if self._api is not None:
+            self._api.close()
+
+    def _go_on(self) -> None:
         while not self._ending.is_set():
             self._waker.clear()
             try:

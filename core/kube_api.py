@@ -38,3 +38,7 @@ class Api(Protocol):
     def post(self, event: PodEvent) -> None:
         """Put an event on its pod."""
         ...
+
+    def close(self) -> None:
+        """Hang up."""
+        ...

@@ -47,6 +47,10 @@ class Lightkube:
         except Exception as error:  # lightkube lets through what YAML and TLS raise
             raise ApiAwayError(repr(error)) from error
 
+    def close(self) -> None:
+        """Hang up."""
+        self._client.close()
+
     def node(self, name: str) -> NodeFacts:
         """Return what the Node object says."""
         with _asking():
@@ -80,8 +84,9 @@ class Lightkube:
                     reason=event.reason,
                     message=event.message[:LONGEST_MESSAGE],
                     source=EventSource(component="eniplug", host=self._host),
-                    firstTimestamp=datetime.fromtimestamp(event.first, UTC),
-                    lastTimestamp=datetime.fromtimestamp(event.last, UTC),
+                    # Whole seconds, as metav1.Time has them.
+                    firstTimestamp=datetime.fromtimestamp(int(event.first), UTC),
+                    lastTimestamp=datetime.fromtimestamp(int(event.last), UTC),
                     count=event.count,
                 )
             )
@@ -97,5 +102,5 @@ def _asking() -> Generator[None]:
         if code in OUR_FAULT and code != COME_AGAIN:
             raise ApiRefusedError(str(error)) from error
         raise ApiAwayError(str(error)) from error
-    except (HTTPError, OSError, ValueError) as error:
+    except (HTTPError, OSError, LookupError, ValueError) as error:
         raise ApiAwayError(str(error) or repr(error)) from error

@@ -53,3 +53,19 @@ def test_the_newest_come_first_and_the_oldest_is_forgotten() -> None:
 
 def test_an_empty_journal_has_none() -> None:
     assert Refusals().latest() == ()
+
+
+def test_who_listens_hears_each_refusal_with_its_pods_uid() -> None:
+    heard: list[Refusal] = []
+    journal = Refusals(heard.append)
+    one = Refusal.of(
+        PoolEmptyError("none"),
+        when=0.0,
+        container_id="c0",
+        args={**ARGS, "K8S_POD_UID": "8f1c"},
+    )
+
+    journal.note(one)
+
+    assert heard == [one]
+    assert one.uid == "8f1c"
