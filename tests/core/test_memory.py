@@ -8,7 +8,16 @@ import pytest
 from attrs import evolve
 
 from eniplug.core.discover import Facts, look
-from eniplug.core.memory import VPC, recall, remember, written_vpc
+from eniplug.core.kube_api import NodeFacts
+from eniplug.core.memory import (
+    KUBE,
+    VPC,
+    recall,
+    recall_kube,
+    remember,
+    written_kube,
+    written_vpc,
+)
 from eniplug.core.store import Store
 from eniplug.testing.cloud import MemoryCloud, MemoryMetadata
 
@@ -60,3 +69,13 @@ def test_what_was_recalled_is_not_written_again(store: Store, facts: Facts) -> N
     recalled = recall(store)
     assert recalled is not None
     assert recalled.vpc_cidrs == WIDER
+
+
+@pytest.mark.parametrize("most", [29, None])
+def test_what_kubernetes_said_is_recalled(store: Store, most: int | None) -> None:
+    said = NodeFacts(schedulable=False, max_pods=most)
+    assert recall_kube(store) is None
+
+    store.keep_fact(KUBE, written_kube(said))
+
+    assert recall_kube(store) == said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
@@ -176,7 +176,13 @@ def test_a_node_without_the_feature_says_how_to_have_it(store: Store) -> None:
 # -- plans -----------------------------------------------------------------------------
 
 
-def a_host(state: State, planner: Chain, *, most: int = 2) -> AgentHost:
+def a_host(
+    state: State,
+    planner: Chain,
+    *,
+    most: int = 2,
+    max_pods: Callable[[], int] = lambda: 100,
+) -> AgentHost:
     """An agent's side whose node has the pool's ENIs and may have ``most`` per card."""
     kernel, node = Kernel(), evolve(NODE, enis=(FIRST, SECOND))
     return AgentHost(
@@ -191,7 +197,7 @@ def a_host(state: State, planner: Chain, *, most: int = 2) -> AgentHost:
                 Card(index=index, max_enis=most, unmanaged=0) for index in (0, 1)
             ),
             places=(3, 0),
-            max_pods=lambda: 100,
+            max_pods=max_pods,
         ),
     )
 
@@ -207,6 +213,18 @@ def test_each_card_is_planned_by_itself_and_other_cards_keep_one(store: Store) -
 
     pool.add("eni-2", addresses(20))
     assert host.plan(host.views()) == []
+
+
+def test_the_number_of_pods_may_change_while_the_agent_runs(store: Store) -> None:
+    pool = a_pool((FIRST, addresses(10)), (SECOND, addresses(20)))
+    most = [100]
+    host = a_host(a_state(store, pool), SECONDARY, max_pods=lambda: most[0])
+    assert host.plan(host.views()) == [AssignAddresses(eni="eni-1", count=1)]
+
+    most[0] = 1
+
+    assert host.plan(host.views()) == []
+    assert [view.max_pods for view in host.views()] == [1, 1]
 
 
 @frozen(eq=False)

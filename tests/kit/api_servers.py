@@ -32,8 +32,8 @@ class ApiServer(ThreadingHTTPServer):
     ``away`` hangs up without an answer; ``refuses`` has a status by method.
     """
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.taints: list[dict[str, str]] = []
         self.pods: str | None = "29"
         self.events: list[dict[str, Any]] = []
@@ -151,9 +151,9 @@ def kubeconfig(folder: Path, url: str, token: str = TOKEN) -> str:
 
 
 @contextmanager
-def api_server() -> Generator[ApiServer]:
-    """Serve until the end."""
-    with ApiServer() as server:
+def api_server(port: int = 0) -> Generator[ApiServer]:
+    """Serve until the end; 0: on any port."""
+    with ApiServer(port) as server:
         thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
