@@ -213,10 +213,8 @@ class Agent:
         self._beat(attachments, tombstones)
         server.refuse()
         state.cancel(None, "the agent stops")
-        kube.stop()
-        repair.stop()
-        worker.stop()
-        reaper.stop()
+        for one in (kube, repair, worker, reaper):
+            one.stop()
         server.close(STOP_GRACE)
         self._http.close()
         log.info("stopped")
@@ -229,7 +227,7 @@ class Agent:
     # -- start -------------------------------------------------------------------------
 
     def _discover(self, metadata: Imds, recorded: Facts | None) -> tuple[Facts, Cloud]:
-        """Learn what the node is; what an earlier life knew serves until EC2 answers."""
+        """Learn what the node is; what is recorded serves until EC2 answers."""
         alone = self._settings.enable_imds_only_mode
         called = self._metrics.called
         return discover(

@@ -20,7 +20,7 @@ from eniplug.core.settings import Settings
 from eniplug.core.state import State, Waiting
 from eniplug.core.subnets import SubnetState
 from eniplug.hooks import Block, Eni, EniView, Family, Ip, Nic, Node
-from eniplug.hooks.errors import EniplugError, UnschedulableError
+from eniplug.hooks.errors import EniplugError
 
 SHOWN: Final = 10
 """Refusals that a status shows."""
@@ -100,9 +100,6 @@ class Reporter:
     def why_not_ready(self) -> EniplugError | None:
         """Why no ADD can succeed now: no address is left and none can be had."""
         blocked = self._state.why_blocked()
-        if isinstance(blocked, UnschedulableError):
-            # No pod is sent to a cordoned node, and an unready one loses those it has.
-            return None
         counts = [self._state.counts(family) for family in FAMILIES]
         used = [one for one in counts if one.total] or counts
         spent = any(one.idle == 0 and one.cooling == 0 for one in used)

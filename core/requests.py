@@ -38,6 +38,7 @@ from eniplug.hooks.errors import (
     EniplugError,
     NetnsError,
     NotReadyError,
+    UnschedulableError,
 )
 from eniplug.hooks.values import NIC_CONFIG
 
@@ -231,7 +232,8 @@ class Requests:
 
     def _status(self) -> None:
         why = self._reporter.why_not_ready()
-        if why is not None:
+        # No pod is sent to a cordoned node, and one that is unready loses those it has.
+        if why is not None and not isinstance(why, UnschedulableError):
             raise NotReadyError(why.message, why.details)
 
     def _request(

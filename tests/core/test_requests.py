@@ -14,6 +14,7 @@ from eniplug.core.kernel import Kernel
 from eniplug.core.manager import Catalogue
 from eniplug.core.requests import Requests
 from eniplug.core.settings import Settings
+from eniplug.hooks.errors import EniLimitError, EniplugError, UnschedulableError
 from eniplug.testing.builders import NODE
 from kit.reports import Reported
 from kit.stores import stores
@@ -26,6 +27,7 @@ ADD = {
     "CNI_PATH": "/opt/cni/bin",
     "CNI_ARGS": "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-1",
 }
+STATUS = {"CNI_COMMAND": "STATUS", "CNI_PATH": "/opt/cni/bin"}
 CONFIG = {"cniVersion": "1.0.0", "name": "vpc", "type": "eniplug"}
 
 
@@ -117,6 +119,27 @@ def test_a_request_is_counted_when_its_answer_is_out(one: Reported) -> None:
 
     assert [what[:2] for what in told] == [("ADD", "bad-netns"), ("DEL", "")]
     assert all(0 < seconds < 60 for _, _, seconds in told)
+
+
+@pytest.mark.parametrize(
+    ("why", "code"),
+    [
+        (EniLimitError("all 3 ENIs are full"), 50),
+        (UnschedulableError("node n is unschedulable"), None),
+    ],
+)
+def test_a_node_without_addresses_is_unready_unless_it_is_cordoned(
+    one: Reported, why: EniplugError, code: int | None
+) -> None:
+    """Kubernetes evicts the pods of a node that is unready for long."""
+    for number in range(3):
+        one.attach(number)
+    one.state.blocked(why)
+
+    _, said = handle(one, STATUS, cniVersion="1.1.0")
+
+    assert (said or {}).get("code") == code
+    assert one.reporter.why_not_ready() is why
 
 
 OFF = {"type": "egress-cni", "cniVersion": "0.4.0", "enabled": "false"}

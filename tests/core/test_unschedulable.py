@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from attrs import define
 
-from eniplug.core.state import Desk
-from eniplug.hooks.errors import EniLimitError, EniplugError, UnschedulableError
-from eniplug.testing.builders import ADDRESSES
+from eniplug.hooks.errors import EniplugError, UnschedulableError
 from kit.benches import Bench, bench, make
-from kit.reports import Reported
-from kit.stores import stores
 
 CHANGES = ("assign", "unassign", "create_eni", "attach", "detach", "delete_eni")
 
@@ -26,7 +20,6 @@ class Cordon:
         return self.why
 
 
-FULL = EniLimitError("all 3 ENIs are full")
 CORDONED = UnschedulableError("node n is unschedulable")
 
 
@@ -99,18 +92,3 @@ def test_what_arrives_does_not_hide_why_the_next_pod_waits() -> None:
     one.pass_time(10.0)
 
     assert one.node.why is CORDONED
-
-
-def test_a_cordoned_node_without_addresses_is_not_called_unready(
-    tmp_path: Path,
-) -> None:
-    """Kubernetes evicts the pods of a node that is unready for long."""
-    with stores(tmp_path) as made:
-        here = Reported(made)
-        for _ in ADDRESSES[:3]:
-            Desk(here.state, None).take()
-        here.state.blocked(FULL)
-        assert here.reporter.why_not_ready() is FULL
-
-        here.state.blocked(CORDONED)
-        assert here.reporter.why_not_ready() is None
