@@ -5,7 +5,7 @@ python -m bench [--quick]
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +13,15 @@ import click
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from bench import pool
+from bench import pool, process
 from bench.tables import Table, machine
 
 RESULTS: Final = Path(__file__).with_name("results.md")
 
-SECTIONS: Final[dict[str, Callable[[int], Table]]] = {"pool": pool.measure}
+SECTIONS: Final[dict[str, Callable[[int], Iterable[Table]]]] = {
+    "pool": pool.measure,
+    "process": process.measure,
+}
 
 ROUNDS: Final = 15
 QUICK: Final = 5
@@ -36,9 +39,9 @@ def main(sections: tuple[str, ...], quick: bool) -> None:
     tables: list[Table] = []
     for name in sections or SECTIONS:
         with out.status(f"measuring: {name}"):
-            table = SECTIONS[name](QUICK if quick else ROUNDS)
-        show(out, table)
-        tables.append(table)
+            for table in SECTIONS[name](QUICK if quick else ROUNDS):
+                show(out, table)
+                tables.append(table)
     if not sections:
         text = "\n\n".join(table.markdown() for table in tables)
         RESULTS.write_text(f"# What was measured\n\n{machine()}\n\n{text}\n")

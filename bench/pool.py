@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from statistics import median
 from time import thread_time
@@ -22,7 +22,7 @@ HOLD: Final = 1.5
 """Most that 10 000 addresses may cost of what 100 do."""
 
 
-def measure(rounds: int) -> Table:
+def measure(rounds: int) -> Iterator[Table]:
     """Take the sizes in turns, ``rounds`` times each."""
     kinds: dict[str, Callable[[int], AddressPool]] = {
         "single addresses": singles,
@@ -44,7 +44,7 @@ def measure(rounds: int) -> Table:
         for kind, size in pools
     ]
     worst = max(ratio(times, kind, 10_000) for kind in kinds)
-    return Table(
+    yield Table(
         title="Pool: take and release of one address",
         columns=("kind", "addresses", "µs", "÷ at 100"),
         rows=rows,
