@@ -1,4 +1,4 @@
-"""A node to measure on: a lab with one of them, and pods' namespaces made beforehand."""
+"""A node to measure on: a lab with one of them, and pods' namespaces, made before."""
 
 from __future__ import annotations
 

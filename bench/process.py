@@ -84,8 +84,12 @@ def measure(rounds: int) -> Iterator[Table]:
                     _held("ADD of one, native", 0.25, _p50(one, "ADD")),
                     _held("Python", 1.2, python),
                     _held("DEL of one, native", 0.1, _p50(one, "DEL")),
-                    _held("ADDs a second, 50 at once", 4, _rate(broad, "ADD"), least=1),
-                    _held("DELs a second, 50 at once", 5, _rate(broad, "DEL"), least=1),
+                    _held(
+                        "ADDs a second, 50 at once", 4, _rate(broad, "ADD"), least=True
+                    ),
+                    _held(
+                        "DELs a second, 50 at once", 5, _rate(broad, "DEL"), least=True
+                    ),
                 )
             ),
         )
