@@ -13,13 +13,14 @@ import click
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from bench import pool, process
+from bench import path, pool, process
 from bench.tables import Table, machine
 
 RESULTS: Final = Path(__file__).with_name("results.md")
 
 SECTIONS: Final[dict[str, Callable[[int], Iterable[Table]]]] = {
     "pool": pool.measure,
+    "path": path.measure,
     "process": process.measure,
 }
 
