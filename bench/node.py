@@ -15,6 +15,9 @@ from attrs import frozen
 
 from bench.burst import Contender, Pod
 from eniplug.cni import executable_path
+from eniplug.core.kernel import decode, encode_links
+from eniplug.core.kernel.graves import GRAVES
+from eniplug.core.kernel.netlink import Socket
 from eniplug.lab import launch, netns
 from eniplug.lab.control import ask
 from eniplug.lab.names import Names
@@ -127,5 +130,7 @@ def a_node(
         launch.down(names)
 
 
-def _dead_links() -> list[str]:
-    return [name for name in os.listdir("/sys/class/net") if name.startswith("x")]
+def _dead_links() -> bool:
+    with Socket() as socket:
+        links = map(decode.link, socket.dump(encode_links.LOOK_LINKS))
+        return any(link.group in GRAVES for link in links)

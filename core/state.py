@@ -470,7 +470,9 @@ class State:
 
         ``foreign`` objects were there before: they are used, but not ours to remove.
         """
-        kept = tuple(o for o in part.objects if o not in foreign)
+        kept = part.objects
+        if foreign:
+            kept = tuple(o for o in kept if o not in foreign)
         return self._change(evolve(part, life=Life.LIVE, result=result, objects=kept))
 
     def dying(self, part: Part) -> Part:
@@ -479,10 +481,16 @@ class State:
 
     def _change(self, part: Part) -> Part:
         with self._mutex:
-            before = next(p for p in self._parts[part.key] if p.id == part.id)
-            self._store.update(part, whole=before.objects != part.objects)
-            self._unfile(before)
-            self._file(part)
+            held = self._parts[part.key]
+            place = next(i for i, p in enumerate(held) if p.id == part.id)
+            before = held[place]
+            whole = before.objects != part.objects
+            self._store.update(part, whole=whole)
+            if whole:
+                self._unfile(before)
+                self._file(part)
+            else:
+                held[place] = part
             return part
 
     def gone(self, part: Part) -> None:

@@ -148,9 +148,10 @@ class Kernel:
     def remove(self, objects: Sequence[Object], netns: int | None) -> tuple[str, ...]:
         """Take one attachment's objects out of service, at once.
 
-        Its host links go down, are renamed to ``x<ifindex>`` and wait in a dead group
-        for `reap`; what stands on them goes with them; all else is deleted.  Absence
-        is success, and a link of that name that has another MAC address is not ours.
+        Its host links go down, and wait in a dead group for `reap`, or are renamed when
+        their name is wanted; what stands on them goes with them; all else is deleted.
+        Absence is success, and a link of that name that has another MAC address is not
+        ours.
         Without ``netns`` (the namespace is gone) the pod's side is left alone.
         LinkStates and Sysctls stay as they are: they go with the link or namespace.
 
@@ -184,7 +185,7 @@ class Kernel:
         for one in links:
             link = host.look(one.name)
             if link is not None and link.mac == one.mac:
-                messages += self._graves.bury(link.index)
+                messages.append(self._graves.bury(link.index))
         return messages
 
     def forget(self, objects: Iterable[Object]) -> None:

@@ -116,22 +116,22 @@ def set_link(index: int, setting: str, value: int) -> Message:
     return Message(uapi.RTM_SETLINK, 0, body)
 
 
-def bury(index: int, group: int) -> tuple[Message, Message]:
-    """Take a link out of service: down, in a dead group, its name free again.
+def bury(index: int, group: int) -> Message:
+    """Take a link out of service: down, and in a dead group.
 
-    Two messages, as Linux before 6.2 renames only what is down.
+    It keeps its name: to rename it waits for a grace period of its own.
     """
-    return (
-        Message(
-            uapi.RTM_SETLINK, 0, _link(index, u32(uapi.IFLA_GROUP, group), up=False)
-        ),
-        Message(uapi.RTM_SETLINK, 0, _link(index, text(uapi.IFLA_IFNAME, f"x{index}"))),
-    )
+    body = _link(index, u32(uapi.IFLA_GROUP, group), up=False)
+    return Message(uapi.RTM_SETLINK, 0, body)
 
 
 def step_aside(index: int) -> tuple[Message, Message]:
-    """Give a dead link's name free: down, then renamed."""
-    return set_link(index, "up", 0), bury(index, 0)[1]
+    """Give a dead link's name free.
+
+    Two messages, as Linux before 6.2 renames only what is down.
+    """
+    renamed = _link(index, text(uapi.IFLA_IFNAME, f"x{index}"))
+    return set_link(index, "up", 0), Message(uapi.RTM_SETLINK, 0, renamed)
 
 
 def delete_link(index: int) -> Message:

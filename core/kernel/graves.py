@@ -31,8 +31,8 @@ class Graves:
     def __init__(self) -> None:
         self._burials = count()
 
-    def bury(self, index: int) -> tuple[Message, ...]:
-        """Return what takes a link out of service at once and frees its name."""
+    def bury(self, index: int) -> Message:
+        """Return what takes a link out of service at once."""
         grave = GRAVES[next(self._burials) // IN_ONE % len(GRAVES)]
         return encode_links.bury(index, grave)
 

@@ -141,12 +141,12 @@ def test_a_pair_is_packed_as_pyroute2_reads_it() -> None:
             [("IFLA_MTU", 1400)],
         ),
         (
-            encode_links.bury(INDEX, 0x6B7800)[0],
+            encode_links.bury(INDEX, 0x6B7800),
             {"index": INDEX, "flags": 0, "change": 1},
             [("IFLA_GROUP", 0x6B7800)],
         ),
         (
-            encode_links.bury(INDEX, 0x6B7800)[1],
+            encode_links.step_aside(INDEX)[1],
             {"index": INDEX},
             [("IFLA_IFNAME", "x1234567")],
         ),
