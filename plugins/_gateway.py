@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from ipaddress import ip_network
 from typing import Final
 
 from eniplug.hooks import MAIN_TABLE, POD, Neighbor, Nic, Object, Route, Rule
+
+_alone = cache(ip_network)
+"""The network that has one address only; gateways are few and the same for all pods."""
 
 DEFAULT: Final = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
@@ -20,7 +24,7 @@ def through_gateway(nic: Nic) -> Iterator[Object]:
     """
     table = nic.index or MAIN_TABLE
     for gateway in nic.gateways:
-        yield Route(destination=ip_network(gateway), link=nic.ifname, table=table)
+        yield Route(destination=_alone(gateway), link=nic.ifname, table=table)
         yield Route(
             destination=DEFAULT[gateway.version],
             link=nic.ifname,
@@ -40,7 +44,7 @@ def through_gateway(nic: Nic) -> Iterator[Object]:
         yield Rule(
             priority=1,
             family=address.version,
-            src=ip_network(address.ip),
+            src=address.network,
             table=table,
             side=POD,
         )

@@ -10,7 +10,6 @@ connmark.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_network
 from typing import Final
 
 from attrs import frozen
@@ -90,7 +89,7 @@ class FlatRoutes:
             for address in nic.addresses:
                 own = node.primary.address(address.version)
                 yield Route(
-                    destination=ip_network(address.ip),
+                    destination=address.network,
                     link=nic.host_ifname,
                     src=own.ip if own else None,
                     table=PODS,
