@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from bench import path, pool, process
+from bench import filling, path, pool, process, weight
 from bench.tables import Table, machine
 
 RESULTS: Final = Path(__file__).with_name("results.md")
@@ -22,6 +22,8 @@ SECTIONS: Final[dict[str, Callable[[int], Iterable[Table]]]] = {
     "pool": pool.measure,
     "path": path.measure,
     "process": process.measure,
+    "filling": filling.measure,
+    "weight": weight.measure,
 }
 
 ROUNDS: Final = 15

@@ -79,7 +79,16 @@ class Contender:
     def run(self, command: Command, pods: Sequence[Pod], at_once: int) -> Took:
         """Run the chain for all pods, ``at_once`` side by side."""
         jobs = [_Job(self, command, pod) for pod in pods]
-        return self.host.call(_run, jobs, at_once)
+        whole = self.host.call(_run, jobs, at_once)
+        return Took([job.took for job in jobs], whole)
+
+    def add_amid(self, pods: Sequence[Pod], dying: Sequence[Pod]) -> Sequence[float]:
+        """Add pods one by one while as many are removed; returns each ADD's seconds."""
+        adds = [_Job(self, "ADD", pod) for pod in pods]
+        dels = [_Job(self, "DEL", pod) for pod in dying]
+        both = zip(adds, dels, strict=True)
+        self.host.call(_run, [job for pair in both for job in pair], 2)
+        return [job.took for job in adds]
 
 
 @frozen
@@ -151,8 +160,8 @@ class _Job:
             self.pod.result = json.loads(said)
 
 
-def _run(jobs: Sequence[_Job], at_once: int) -> Took:
-    """Start and await, in one thread: it is the node's."""
+def _run(jobs: Sequence[_Job], at_once: int) -> float:
+    """Start and await, in one thread: it is the node's.  Returns seconds."""
     coming = iter(jobs)
     running: dict[int, _Job] = {}
     began = time.perf_counter()
@@ -161,10 +170,13 @@ def _run(jobs: Sequence[_Job], at_once: int) -> Took:
             job.began = time.perf_counter()
             running[job.start()] = job
         if not running:
-            return Took([job.took for job in jobs], time.perf_counter() - began)
+            return time.perf_counter() - began
         pid, status = os.wait()
         now = time.perf_counter()
-        job = running.pop(pid)
+        ended = running.pop(pid, None)
+        if ended is None:
+            continue  # an earlier lab
+        job = ended
         job.end(status)
         if job.prepare():
             running[job.start()] = job

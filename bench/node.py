@@ -24,6 +24,7 @@ from eniplug.lab.names import Names
 from eniplug.lab.node import BIN
 from eniplug.lab.plan import Plan
 
+MANY: Final = ("prefix-delegation", "pod-veth", "flat-routes")
 LEAN: Final = ("secondary-ip", "pod-veth", "flat-routes")
 FULL: Final = (*LEAN, "snat", "bandwidth", "host-ports")
 CAPABILITIES: Final = {"bandwidth": True, "portMappings": True}
@@ -102,9 +103,10 @@ def a_node(
     *plugins: str,
     environment: Mapping[str, str],
     instance_type: str = "m5.4xlarge",
+    name: str = "",
 ) -> Generator[BenchNode]:
     """Bring up a lab with one node whose conflist has these plugins."""
-    names = Names(f"bench-{os.getpid()}")
+    names = Names(f"bench{name}-{os.getpid()}")
     conflist = {"cniVersion": "1.0.0", "name": "vpc", "plugins": [entry(*plugins)]}
     plan = Plan(
         lab=names.lab,
