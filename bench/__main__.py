@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from bench import filling, path, pool, process, weight
+from bench import filling, packets, path, pool, process, weight
 from bench.tables import Table, machine
 
 RESULTS: Final = Path(__file__).with_name("results.md")
@@ -23,6 +23,7 @@ SECTIONS: Final[dict[str, Callable[[int], Iterable[Table]]]] = {
     "path": path.measure,
     "process": process.measure,
     "filling": filling.measure,
+    "packets": packets.measure,
     "weight": weight.measure,
 }
 
