@@ -433,7 +433,7 @@ class State:
             if self._slots_free:
                 slot = heapq.heappop(self._slots_free)
             else:
-                slot = max(self._slots_used, default=-1) + 1
+                slot = len(self._slots_used)  # all smaller ones are in use
             self._slots_used.add(slot)
             return slot
 
