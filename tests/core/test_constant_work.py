@@ -115,7 +115,6 @@ def test_an_add_and_a_del_call_as_much_with_many_pods_as_with_none(
 ) -> None:
     first, alone, amid = (world.request(number) for number in range(3))
     world.attachments.add(first)  # what is made once
-    world.attachments.delete(first)
 
     add = calls(lambda: world.attachments.add(alone))
     delete = calls(lambda: world.attachments.delete(alone))
