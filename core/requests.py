@@ -48,7 +48,7 @@ RUNNING_ADDS: Final = 256
 """How many ADDs may run or wait at a time; one more is refused at once."""
 
 Later = list[Callable[[], object]]
-"""What is to be done once the answer is out: telling the observers."""
+"""What is to be done once the answer is out: the log's line, telling the observers."""
 
 
 class Requests:
@@ -109,7 +109,8 @@ class Requests:
             output = self._carry_out(call, conf, request, here, later)
         except (EniplugError, CniError) as error:
             reason = getattr(error, "reason", "bad-request")
-            _log(command, request, began, reason=reason, error=error.message)
+            why = {"reason": reason, "error": error.message}
+            later.insert(0, _line(command, request, began, **why))
             self._count(later, command, began, reason)
             details = f"{reason}: {error.details}"
             return 1, protocol.error_json(version, error.code, error.message, details)
@@ -118,7 +119,7 @@ class Requests:
             self._count(later, command, began, "internal")
             remedy = "internal: this is a bug in eniplug, please report the agent's log"
             return 1, protocol.error_json(version, 999, repr(error), remedy)
-        _log(command, request, began)
+        later.insert(0, _line(command, request, began))
         self._count(later, command, began)
         return 0, b"" if output is None else json.dumps(output).encode()
 
@@ -322,12 +323,16 @@ def _config(call: Call, stdin: bytes) -> NetConf:
         return protocol.parse_config(json.dumps(needed).encode())
 
 
-def _log(command: str, request: wire.Request, began: float, **fields: str) -> None:
+def _line(
+    command: str, request: wire.Request, began: float, **fields: str
+) -> Callable[[], None]:
+    """Return what writes a request's line to the log; nobody waits for it."""
     write = log.warning if fields else log.info
-    write(
+    took = time.perf_counter() - began
+    return lambda: write(
         command,
         container=request.environ.get("CNI_CONTAINERID", ""),
         args=request.environ.get("CNI_ARGS", ""),
-        ms=round((time.perf_counter() - began) * 1e3, 2),
+        ms=round(took * 1e3, 2),
         **fields,
     )
