@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Final
@@ -13,6 +14,7 @@ from bench.workbench import Times, Workbench, clocks, descriptor, packed, replay
 
 PODS: Final = 20
 HOLD: Final = 2.0
+PAUSE: Final = 0.01
 FLOOR: Final = "floor: the same messages, packed beforehand"
 
 
@@ -64,11 +66,17 @@ def _one(bench: Workbench, pod: Pod) -> None:
     bench.answer("ADD", pod)
     part = bench.part(pod)
     bench.answer("DEL", pod)
-    bench.kernel.reap()
+    _reap(bench)
     with descriptor(pod) as netns:
         batches = packed(part.objects, part.alias, netns)
         began = clocks()
         replay(batches, netns)
         bench.stages.note(FLOOR, began)
         bench.kernel.remove(part.objects, netns)
+    _reap(bench)
+
+
+def _reap(bench: Workbench) -> None:
+    """Remove what is dead, and let the kernel finish with it."""
     bench.kernel.reap()
+    time.sleep(PAUSE)
