@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address, ip_interface, ip_network
 from pathlib import Path
@@ -102,10 +102,12 @@ class StagedState(State):
         self.stages.end("… commit: pending")
         return begun
 
-    def live(self, part: Part, *args: Any) -> Part:
+    def live(
+        self, part: Part, result: Mapping[str, Any], foreign: Collection[Object] = ()
+    ) -> Part:
         """See `State.live`."""
         self.stages.end("… result")
-        alive = super().live(part, *args)
+        alive = super().live(part, result, foreign)
         self.stages.end("… commit: live")
         return alive
 
@@ -115,9 +117,11 @@ class StagedKernel(Kernel):
 
     stages: Stages
 
-    def apply(self, *args: Any) -> tuple[Object, ...]:
+    def apply(
+        self, objects: Sequence[Object], netns: int | None, alias: str = ""
+    ) -> tuple[Object, ...]:
         """See `Kernel.apply`."""
-        found = super().apply(*args)
+        found = super().apply(objects, netns, alias)
         self.stages.end("… kernel")
         return found
 
