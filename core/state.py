@@ -17,6 +17,7 @@ from collections.abc import (
     Collection,
     Generator,
     Iterable,
+    Iterator,
     Mapping,
     Sequence,
 )
@@ -33,7 +34,18 @@ from eniplug.core.kernel.compare import link_of
 from eniplug.core.parts import AttachmentKey, Life, Part
 from eniplug.core.pool import AddressPool, Counts, Quarantined
 from eniplug.core.store import Store
-from eniplug.hooks import Block, Eni, EniView, Family, Ip, Keep, Kind, Lease, Object
+from eniplug.hooks import (
+    Block,
+    Eni,
+    EniView,
+    Family,
+    Ip,
+    Keep,
+    Kind,
+    Lease,
+    Object,
+    StaleFlows,
+)
 from eniplug.hooks.errors import (
     CancelledError,
     ConflictError,
@@ -454,8 +466,8 @@ class State:
         """
         with self._mutex:
             self._claims.check(part)
-            for one in part.objects:
-                owner = self._host_slots.get(slot(one)) if one.side is HOST else None
+            for one in _of_one_pod(part):
+                owner = self._host_slots.get(slot(one))
                 if owner is not None:
                     msg = f"{one} belongs to container {owner.container_id} already"
                     raise ConflictError(msg, "delete that pod first")
@@ -541,9 +553,8 @@ class State:
     def _file(self, part: Part) -> None:
         self._parts.setdefault(part.key, []).append(part)
         self._claims.add(part)
-        for one in part.objects:
-            if one.side is HOST:
-                self._host_slots[slot(one)] = part.key
+        for one in _of_one_pod(part):
+            self._host_slots[slot(one)] = part.key
         self._file_links(part)
 
     def _file_links(self, part: Part) -> None:
@@ -559,10 +570,9 @@ class State:
         else:
             self._parts.pop(part.key, None)
         self._claims.remove(part)
-        for one in part.objects:
-            if one.side is HOST:
-                self._host_slots.pop(slot(one), None)
-                self._host_links.pop(link_of(one) or "", None)
+        for one in _of_one_pod(part):
+            self._host_slots.pop(slot(one), None)
+            self._host_links.pop(link_of(one) or "", None)
         for other in kept:
             self._file_links(other)
 
@@ -590,6 +600,13 @@ class State:
         """Use the store for what is not a part, under the mutex."""
         with self._mutex:
             return work(self._store)
+
+
+def _of_one_pod(part: Part) -> Iterator[Object]:
+    """What of the node one pod at a time may have; StaleFlows are nobody's."""
+    for one in part.objects:
+        if one.side is HOST and not isinstance(one, StaleFlows):
+            yield one
 
 
 def cancelled(waiter: Waiter) -> CancelledError:

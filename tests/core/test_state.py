@@ -9,7 +9,7 @@ from attrs import define, evolve
 from eniplug.core.parts import AttachmentKey, Life, Part
 from eniplug.core.pool import AddressPool
 from eniplug.core.state import Desk, State
-from eniplug.hooks import Claim, Keep, LinkState
+from eniplug.hooks import Claim, Keep, LinkState, StaleFlows
 from eniplug.hooks.errors import (
     ConflictError,
     CoolingError,
@@ -135,6 +135,15 @@ def test_two_pods_cannot_have_one_host_object(world: World) -> None:
 
     with pytest.raises(ConflictError, match="belongs to container c0"):
         state.begin(a_part(twin, Desk(state, None).take()))
+
+
+def test_two_pods_may_have_one_port_on_different_addresses(world: World) -> None:
+    state, flows = world.state(), StaleFlows(family=4, protocol="udp", port=53)
+    for number in (0, 1):
+        part = a_part(a_pod(number, slot=number), Desk(state, None).take())
+        state.begin(evolve(part, objects=(*part.objects, flows)))
+
+    assert [flows in part.objects for part in state.parts()] == [True, True]
 
 
 def test_what_a_pod_claims_is_its_own_over_a_restart_and_until_it_is_gone(
