@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import frozen
 
+from eniplug.core.kernel.graves import GRAVES
 from eniplug.testing import lab as testing
 from eniplug.testing.lab import Lab
 
@@ -24,7 +25,7 @@ LOOKS = (
     "tc qdisc",
 )
 
-DEAD = re.compile(r"x\d+@")
+GROUP = re.compile(r" group (\d+) ")
 REAPED_WITHIN = 5.0
 
 
@@ -64,10 +65,14 @@ class LabHand(Lab):
 
         Links that wait for the reaper are waited for: they go within two seconds.
         """
-        looks, end = "; ".join(LOOKS), time.monotonic() + REAPED_WITHIN
+        end = time.monotonic() + REAPED_WITHIN
+        looks = "; ".join(("ip -o link", "echo", *LOOKS))
         while True:
-            lines = self.inside(f"node{node}", "sh", "-c", looks).splitlines()
-            if time.monotonic() > end or not any(map(DEAD.match, lines)):
+            said = self.inside(f"node{node}", "sh", "-c", looks)
+            links, _, shown = said.partition("\n\n")
+            lines = shown.splitlines()
+            groups = map(int, GROUP.findall(links))
+            if time.monotonic() > end or not any(one in GRAVES for one in groups):
                 # What the kernel adds by itself, some of it seconds after a link is up.
                 return [line for line in lines if "proto kernel" not in line]
 
