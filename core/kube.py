@@ -51,7 +51,8 @@ class Kube:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.facts = facts or NodeFacts()
+        # What was said before counts until it is asked again, if it is asked at all.
+        self.facts = NodeFacts() if facts is None or connect is None else facts
         self._connect = connect
         self._settings = settings
         self._changed = changed
@@ -112,6 +113,7 @@ class Kube:
             except ImportError as error:
                 remedy = "install eniplug[kube] for them"
                 log.warning("no pod events", error=str(error), remedy=remedy)
+                self.facts = NodeFacts()
                 return
             except Exception:  # the thread must outlive any bug
                 log.exception("asking Kubernetes failed")

@@ -435,3 +435,11 @@ def test_a_cordoned_node_asks_ec2_for_nothing_and_goes_on_when_it_is_uncordoned(
     one.settle()
     assert one.total == 9
     assert one.node.why is None
+
+
+def test_what_was_said_before_does_not_count_where_nobody_is_asked() -> None:
+    cordoned = NodeFacts(schedulable=False)
+
+    kube = Kube(None, Settings(), lambda _: None, cordoned)
+
+    assert kube.held() is None
