@@ -46,7 +46,11 @@ GOOD = ("secondary-ip", "pod-veth", "flat-routes", "snat")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHand]:
     site = tmp_path_factory.mktemp("site")
     install_plugins(site, "odd-plugins", POINTS, PLUGINS)
-    settings = {"PYTHONPATH": str(site), "WARM_IP_TARGET": "2"}
+    settings = {
+        "PYTHONPATH": str(site),
+        "WARM_IP_TARGET": "2",
+        "IP_COOLDOWN_PERIOD": "0",
+    }
     with a_lab("bi", nodes=1, environment=settings) as lab:
         yield lab
 
