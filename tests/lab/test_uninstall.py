@@ -64,7 +64,9 @@ def eniplug_plan(lab: LabHand) -> int:
 
 def test_what_others_take_from_a_node_comes_back(lab: LabHand) -> None:
     address = lab.add("web")["web"]
-    until(lambda: "eniplug-routes" in lab.inside("node1", "nft", "list", "tables"))
+    # Rules come last of what an ENI brings.
+    until(lambda: "32765:" in lab.inside("node1", "ip", "rule"))
+    until(lambda: eniplug_plan(lab) == 0)
     before = lab.picture()
     flush = "ip rule flush; ip rule add lookup main priority 32766; "
     flush += "ip rule add lookup default priority 32767; nft delete table inet "
@@ -73,7 +75,8 @@ def test_what_others_take_from_a_node_comes_back(lab: LabHand) -> None:
     lab.inside("node1", "sh", "-c", flush)
 
     rule = "700:\tfrom all to 192.0.2.7 lookup 70"
-    until(lambda: lab.picture() == [line for line in before if line != rule])
+    wanted = [line for line in before if line != rule]
+    until(lambda: lab.picture() == wanted, within=30.0)
     lab.inside("node1", "ping", "-c", "1", "-W", "5", address)
     assert eniplug(lab, "plan").startswith("nothing to do: the node and its pods (1)")
     assert json.loads(eniplug(lab, "status", "--json"))["repair"]["put_back"] > 0
