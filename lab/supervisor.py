@@ -54,9 +54,14 @@ class _Interrupts:
             self._interrupt()
 
     def wait(self) -> None:
-        """Sleep until a signal comes; then its KeyboardInterrupt is raised here."""
-        while True:
+        """Sleep until a signal comes; raises KeyboardInterrupt.
+
+        Also when one came before, and its KeyboardInterrupt was lost: what is raised
+        while an object is finalized is only printed.
+        """
+        while not self.over:
             os.read(self._woken, 1)
+        raise KeyboardInterrupt
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
         if self._begun:

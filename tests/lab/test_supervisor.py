@@ -137,6 +137,28 @@ def test_a_signal_that_another_thread_receives_ends_the_lab_all_the_same() -> No
     assert traces() == NOTHING
 
 
+LOST = """
+import os, signal
+from contextlib import suppress
+from eniplug.lab.supervisor import _Interrupts
+interrupts = _Interrupts()
+interrupts.begin()
+with suppress(KeyboardInterrupt):
+    os.kill(os.getpid(), signal.SIGTERM)
+with suppress(KeyboardInterrupt):
+    interrupts.wait()
+print("went on")
+"""
+
+
+def test_an_interrupt_that_was_lost_on_the_way_is_not_waited_for() -> None:
+    """Such as one that is raised while an object is finalized."""
+    command = [sys.executable, "-c", LOST]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+
+    assert done.stdout == "went on\n", done.stderr
+
+
 def kill(pid: int) -> None:
     fd = os.pidfd_open(pid)
     signal.pidfd_send_signal(fd, signal.SIGKILL)
