@@ -30,15 +30,15 @@ BUG = "this is a bug in the lab: please report it"
 
 
 class _Interrupts:
-    """Turns the first signal into KeyboardInterrupt; later ones change nothing.
+    """Turns the first signal into KeyboardInterrupt, from `begin` on and until `calm`.
 
-    One that comes before `begin` is kept until then.
+    One that comes before `begin` is kept until then; one that comes after `calm` is
+    found by `wait`: what is raised at any moment may hit what must not be interrupted.
     """
 
     def __init__(self) -> None:
-        self.over = False
-        self._begun = False
-        self._kept = False
+        self._raising = False
+        self._came = False
         # The kernel may hand a signal to any thread, and Python handles it in the main
         # one, which would sleep on: so each signal also writes a byte that wakes it.
         self._woken, wake = os.pipe()
@@ -48,29 +48,27 @@ class _Interrupts:
             signal.signal(number, self._caught)
 
     def begin(self) -> None:
-        """Let signals through from now on, one that was kept first."""
-        self._begun = True
-        if self._kept:
+        """Let signals interrupt from now on, one that was kept first."""
+        self._raising = True
+        if self._came:
             self._interrupt()
+
+    def calm(self) -> None:
+        """Let signals interrupt nothing more."""
+        self._raising = False
 
     def wait(self) -> None:
-        """Sleep until a signal comes; raises KeyboardInterrupt.
-
-        Also when one came before, and its KeyboardInterrupt was lost: what is raised
-        while an object is finalized is only printed.
-        """
-        while not self.over:
+        """Sleep until a signal comes, unless one came before."""
+        while not self._came:
             os.read(self._woken, 1)
-        raise KeyboardInterrupt
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
-        if self._begun:
-            self._interrupt()
-        self._kept = True
+        self._came = True
+        self._interrupt()
 
     def _interrupt(self) -> None:
-        if not self.over:
-            self.over = True
+        if self._raising:
+            self._raising = False
             raise KeyboardInterrupt
 
 
@@ -92,6 +90,7 @@ def run(plan: Plan) -> None:
         remember(names)
         _log_to(names, sys.stderr.fileno())
         lab.up()
+        interrupts.calm()
         server = Server(names, lab.commands())
         _say(ready=lab.status())
         _log_to(names, sys.stdout.fileno())
@@ -99,7 +98,7 @@ def run(plan: Plan) -> None:
     except (KeyboardInterrupt, BrokenPipeError):
         pass
     finally:
-        interrupts.over = True
+        interrupts.calm()
         if server is not None:
             server.close()
         lab.down()

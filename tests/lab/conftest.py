@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
@@ -101,3 +102,13 @@ def ec2(client: EC2Client, endpoint: str) -> EC2Client:
     """The cloud's EC2: it is tried once, and nothing is taken from outside."""
     assert client.meta.endpoint_url == endpoint
     return client
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not measure processes that a test interrupts.
+
+    One that is interrupted inside coverage's own lock never gives it back, and hangs.
+    """
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        monkeypatch.delenv(name)

@@ -40,6 +40,7 @@ def test_the_account_is_true_and_nothing_is_left() -> None:
     assert left() == []
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("chapter", ["A VPC on this machine", "More pods than"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_nothing(chapter: str, number: int) -> None:

@@ -24,7 +24,11 @@ from eniplug.lab.plan import Plan
 from eniplug.lab.sweep import claim, clear, end_holder, processes, release
 from kit.names import MINE
 
-pytestmark = [pytest.mark.root, pytest.mark.lab]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.lab,
+    pytest.mark.usefixtures("unmeasured"),
+]
 
 NAMES = Names(f"{MINE}-super")
 
@@ -145,8 +149,7 @@ interrupts = _Interrupts()
 interrupts.begin()
 with suppress(KeyboardInterrupt):
     os.kill(os.getpid(), signal.SIGTERM)
-with suppress(KeyboardInterrupt):
-    interrupts.wait()
+interrupts.wait()
 print("went on")
 """
 
