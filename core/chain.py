@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final, Protocol, TypeVar, get_args
 
 import pluggy
@@ -40,6 +41,9 @@ from eniplug.hooks.objects import KINDS, Key
 log = structlog.get_logger()
 
 T = TypeVar("T")
+
+_KINDS: Final = frozenset(KINDS)
+_RANK: Final = attrgetter("rank")
 
 POD_HOOKS: Final = ("setup_netns", "program_routes", "egress")
 
@@ -104,14 +108,14 @@ class Caller:
         """Call it and take what it declares."""
         found = self.value(run, _flat, arguments)
         for one in found:
-            if not isinstance(one, KINDS):
+            if type(one) not in _KINDS:
                 raise self.wrong(f"returned {one!r}, no object")
         return found
 
 
 def _flat(results: Any) -> tuple[Any, ...]:
     """Make one tuple: a caller of one plugin gives a list of at most one result."""
-    return tuple(one for result in results for one in result)
+    return tuple([one for result in results for one in result])
 
 
 def _whole(found: Any) -> Any:
@@ -151,7 +155,7 @@ class Declaration:
     @property
     def objects(self) -> tuple[Object, ...]:
         """All objects: by rank, then in the order of chain and declaration."""
-        return tuple(sorted((o for o, _ in self._found.values()), key=lambda o: o.rank))
+        return tuple(sorted([o for o, _ in self._found.values()], key=_RANK))
 
 
 class Chain:
@@ -189,10 +193,13 @@ class Chain:
             )
         }
 
-    @property
-    def address_plugins(self) -> tuple[str, ...]:
+        self._ours = {
+            hook
+            for hook, callers in self._callers.items()
+            if all(caller.ours for caller in callers)
+        }
+        self.address_plugins = tuple(c.plugin for c in self._callers["allocate_ip"])
         """Those that implement allocate_ip."""
-        return tuple(c.plugin for c in self._callers["allocate_ip"])
 
     def allocate(self, pod: Pod, pool: Lending) -> Allocation | None:
         """Ask for the pod's addresses; the first answer counts."""
@@ -300,7 +307,7 @@ class Chain:
     def _run(self, work: Callable[[Run], T], *hooks: str) -> T:
         """Run hooks in a thread of their own, if one of them is not ours."""
         try:
-            if all(caller.ours for hook in hooks for caller in self._callers[hook]):
+            if self._ours.issuperset(hooks):
                 return work(Run())
             return self._guard.run(work)
         except PluginError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from threading import Lock
 
 from eniplug.core.chain import Chain
@@ -17,20 +17,27 @@ class Chains:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._made: dict[str, Chain] = {}
+        self._made: dict[Hashable, Chain] = {}
         self._lock = Lock()
 
     def make(self, plugins: object, place: str = "plugins") -> Chain:
         """Return the chain of a plugin list; the same list gives the same chain."""
-        text = json.dumps(plugins)
-        chain = self._made.get(text)
+        key = _key(plugins)
+        chain = self._made.get(key)
         if chain is None:
             with self._lock:
-                chain = self._made.get(text)
+                chain = self._made.get(key)
                 if chain is None:
                     chain = self._catalogue.build(wanted(plugins, place))
-                    self._made[text] = chain
+                    self._made[key] = chain
         return chain
+
+
+def _key(plugins: object) -> Hashable:
+    """Tell lists apart: by themselves if they hold names alone, else by their JSON."""
+    if isinstance(plugins, tuple) and all(isinstance(one, str) for one in plugins):
+        return plugins
+    return json.dumps(plugins)
 
 
 def names_of(plugins: object) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ ENI or the node's settings would break somebody else when it comes and when it g
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from ipaddress import ip_interface
 from typing import Final, TypeAlias
 
 from attrs import frozen
@@ -57,7 +56,7 @@ class PodFence:
         given = {nic.host_ifname for nic in allocation.nics}
         lent = frozenset(a.ip for nic in allocation.nics for a in nic.addresses)
         further = {
-            ip_interface(one.address).ip
+            one.address.ip
             for one in every
             if isinstance(one, Address) and one.side is POD
         }
@@ -65,12 +64,12 @@ class PodFence:
 
     def __call__(self, one: Object) -> str:
         """Say why an object is not the pod's, or nothing."""
-        if isinstance(one, NftTable):
-            return "a table is for node_objects"
         if isinstance(one, Address):
             return self._address(one) or self._link(one.side, one.link)
         if one.side is not HOST:
             return ""
+        if isinstance(one, NftTable):
+            return "a table is for node_objects"
         if isinstance(one, Rule):
             narrow = self._mine(one.src) or self._mine(one.dst) or one.iif in self.links
             return "" if narrow else "a pod's rule names its address or its link"
@@ -94,13 +93,12 @@ class PodFence:
 
     def _address(self, one: Address) -> str:
         """Hold that an address of the VPC is the pod's, or lent to it by the node."""
-        ip = ip_interface(one.address).ip
-        nodes = (
-            {a.ip for eni in self.node.enis for a in eni.addresses}
-            if one.side is HOST
-            else set[Ip]()
-        )
-        if ip in self.lent or ip in nodes:
+        ip = one.address.ip
+        if ip in self.lent:
+            return ""
+        if one.side is HOST and any(
+            ip == a.ip for eni in self.node.enis for a in eni.addresses
+        ):
             return ""
         near = any(ip in cidr for cidr in self.node.vpc_cidrs)
         return f"{ip} is the VPC's, and was not given to this pod" if near else ""

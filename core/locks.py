@@ -30,7 +30,9 @@ class KeyLocks:
     def hold(self, key: Hashable) -> Generator[None]:
         """Hold the lock of one key."""
         with self._mutex:
-            counted = self._locks.setdefault(key, _Counted())
+            counted = self._locks.get(key)
+            if counted is None:
+                counted = self._locks[key] = _Counted()
             counted.users += 1
         try:
             with counted.lock:

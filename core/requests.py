@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from threading import Semaphore
 from typing import Any, Final
 
 import structlog
-from attrs import evolve
 
 from eniplug.cni import protocol, wire
 from eniplug.cni.errors import CniError
@@ -46,6 +45,12 @@ log = structlog.get_logger()
 
 RUNNING_ADDS: Final = 256
 """How many ADDs may run or wait at a time; one more is refused at once."""
+
+CONFIGS: Final = 64
+"""So many configurations are remembered: most pods of a node come with the same one."""
+
+SHORT: Final = 8192
+"""Bytes of a configuration that is remembered at most."""
 
 Later = list[Callable[[], object]]
 """What is to be done once the answer is out: the log's line, telling the observers."""
@@ -249,7 +254,7 @@ class Requests:
     ) -> Request:
         return Request(
             id=request.id,
-            pod=evolve(self._pod(call, conf), trace=_trace(request.environ)),
+            pod=self._pod(call, conf, _trace(request.environ)),
             chain=chain,
             plugins=names_of(plugins),
             netns=_pods_netns(call, request.netns),
@@ -257,7 +262,7 @@ class Requests:
             here=here,
         )
 
-    def _pod(self, call: Call, conf: NetConf) -> Pod:
+    def _pod(self, call: Call, conf: NetConf, trace: Mapping[str, str]) -> Pod:
         annotations = conf.runtime_config.get(ANNOTATIONS)
         return Pod(
             container_id=call.container_id,
@@ -271,6 +276,7 @@ class Requests:
             mtu=conf.mtu or self._settings.pod_mtu,
             veth_prefix=conf.veth_prefix or self._settings.veth_prefix,
             prev=conf.prev_result,
+            trace=trace,
         )
 
 
@@ -303,13 +309,17 @@ def _pods_netns(call: Call, netns: int | None) -> int | None:
     return netns
 
 
+_known_config = lru_cache(CONFIGS)(protocol.parse_config)
+
+
 def _config(call: Call, stdin: bytes) -> NetConf:
     """Read the configuration; for a DEL only what it takes to find the pod.
 
     A setting that has become unusable since the ADD must not keep a pod alive.
     """
     try:
-        return protocol.parse_config(stdin)
+        short = len(stdin) <= SHORT
+        return _known_config(stdin) if short else protocol.parse_config(stdin)
     except CniError as error:
         if call.command != "DEL":
             raise

@@ -8,6 +8,7 @@ request goes to a pool of threads; the connection is closed after the answer.
 from __future__ import annotations
 
 import array
+import math
 import os
 import select
 import selectors
@@ -15,7 +16,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Final
@@ -23,6 +24,7 @@ from typing import Final
 import structlog
 
 from eniplug.cni.wire import Reader, Request, WireError, encode_answer
+from eniplug.core.crew import Crew
 
 log = structlog.get_logger()
 
@@ -47,7 +49,8 @@ class Server:
         self._path = path
         self._handler = handler
         self._events = selectors.DefaultSelector()
-        self._threads = ThreadPoolExecutor(THREADS, "request")
+        self._crew = Crew(THREADS, "request")
+        self._silent: dict[socket.socket, tuple[Reader, float]] = {}
         self._front = Thread(target=self._run, name="front", daemon=True)
         self._wake, self._woken = socket.socketpair()
         self._listener: socket.socket | None = None
@@ -82,52 +85,43 @@ class Server:
         """Give running requests ``grace`` seconds."""
         with self._change:
             self._change.wait_for(lambda: not self._running, grace)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._crew.dismiss()
 
     # -- the front ---------------------------------------------------------------------
 
     def _run(self) -> None:
-        waiting: dict[socket.socket, float] = {}
         while True:
-            ready = self._events.select(self._patience / 4 if waiting else None)
+            ready = self._events.select(self._patience / 4 if self._silent else None)
             for key, _ in ready:
                 found = key.fileobj
                 assert isinstance(found, socket.socket)
                 if found is self._woken:
-                    for silent in waiting:
-                        self._drop(silent)
+                    self._drop_silent(math.inf)
                     return
                 if found is self._listener:
-                    connection = self._accept(found)
-                    if connection is not None:
-                        waiting[connection] = time.monotonic()
-                elif self._receive(found, key.data):
-                    del waiting[found]
+                    self._accept(found)
+                else:
+                    self._receive(found, self._silent[found][0])
             late = time.monotonic() - self._patience
-            for connection in [c for c, since in waiting.items() if since < late]:
+            for _ in range(self._drop_silent(late)):
                 log.warning("a client connected and said nothing")
-                self._drop(connection)
-                del waiting[connection]
 
-    def _accept(self, listener: socket.socket) -> socket.socket | None:
+    def _accept(self, listener: socket.socket) -> None:
         try:
             connection, _ = listener.accept()
         except OSError:
-            return None
+            return
         _, uid, _ = struct.unpack(
             "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         )
         if uid != 0:
             connection.close()
-            return None
+            return
         connection.setblocking(False)
-        self._events.register(connection, selectors.EVENT_READ, Reader())
-        return connection
-
-    def _drop(self, connection: socket.socket) -> None:
-        key = self._events.unregister(connection)
-        key.data.close()
-        connection.close()
+        reader = Reader()
+        if not self._receive(connection, reader):  # as a rule all has come already
+            self._events.register(connection, selectors.EVENT_READ)
+            self._silent[connection] = reader, time.monotonic()
 
     def _receive(self, connection: socket.socket, reader: Reader) -> bool:
         """Take what has come; True when the connection is no longer the front's."""
@@ -136,26 +130,46 @@ class Server:
         except BlockingIOError:
             return False
         except OSError:
-            self._drop(connection)
+            self._drop(connection, reader)
             return True
         try:
             reader.feed(data, descriptors)
         except WireError as error:
             log.warning("not a request", error=str(error))
-            self._drop(connection)
+            self._drop(connection, reader)
             return True
         if reader.request is not None:
-            self._events.unregister(connection)
-            connection.setblocking(True)
+            self._let_go(connection)
             connection.settimeout(self._patience)
             with self._change:
                 self._running += 1
-            self._threads.submit(self._serve, connection, reader.request)
+            self._crew.give(partial(self._serve, connection, reader.request))
             return True
         if not data:
-            self._drop(connection)
+            self._drop(connection, reader)
             return True
         return False
+
+    def _drop_silent(self, before: float) -> int:
+        """Close the connections that came before; returns how many."""
+        late = [
+            (connection, reader)
+            for connection, (reader, since) in self._silent.items()
+            if since < before
+        ]
+        for connection, reader in late:
+            self._drop(connection, reader)
+        return len(late)
+
+    def _drop(self, connection: socket.socket, reader: Reader) -> None:
+        self._let_go(connection)
+        reader.close()
+        connection.close()
+
+    def _let_go(self, connection: socket.socket) -> None:
+        """Listen to it no longer: the next with its number may be anybody's."""
+        if self._silent.pop(connection, None) is not None:
+            self._events.unregister(connection)
 
     # -- a request's thread ------------------------------------------------------------
 

@@ -17,7 +17,6 @@ from collections.abc import (
     Collection,
     Generator,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
@@ -466,8 +465,8 @@ class State:
         """
         with self._mutex:
             self._claims.check(part)
-            for one in _of_one_pod(part):
-                owner = self._host_slots.get(slot(one))
+            for one, place in _of_one_pod(part):
+                owner = self._host_slots.get(place)
                 if owner is not None:
                     msg = f"{one} belongs to container {owner.container_id} already"
                     raise ConflictError(msg, "delete that pod first")
@@ -553,15 +552,17 @@ class State:
     def _file(self, part: Part) -> None:
         self._parts.setdefault(part.key, []).append(part)
         self._claims.add(part)
-        for one in _of_one_pod(part):
-            self._host_slots[slot(one)] = part.key
+        key = part.key
+        for _, place in _of_one_pod(part):
+            self._host_slots[place] = key
         self._file_links(part)
 
     def _file_links(self, part: Part) -> None:
+        key = part.key
         for one in part.objects:
             link = link_of(one) if one.side is HOST else None
             if link is not None:
-                self._host_links[link] = part.key
+                self._host_links[link] = key
 
     def _unfile(self, part: Part) -> None:
         kept = [p for p in self._parts.get(part.key, ()) if p.id != part.id]
@@ -570,8 +571,8 @@ class State:
         else:
             self._parts.pop(part.key, None)
         self._claims.remove(part)
-        for one in _of_one_pod(part):
-            self._host_slots.pop(slot(one), None)
+        for one, place in _of_one_pod(part):
+            self._host_slots.pop(place, None)
             self._host_links.pop(link_of(one) or "", None)
         for other in kept:
             self._file_links(other)
@@ -602,11 +603,13 @@ class State:
             return work(self._store)
 
 
-def _of_one_pod(part: Part) -> Iterator[Object]:
+def _of_one_pod(part: Part) -> list[tuple[Object, Key]]:
     """What of the node one pod at a time may have; StaleFlows are nobody's."""
-    for one in part.objects:
-        if one.side is HOST and not isinstance(one, StaleFlows):
-            yield one
+    return [
+        (one, slot(one))
+        for one in part.objects
+        if one.side is HOST and not isinstance(one, StaleFlows)
+    ]
 
 
 def cancelled(waiter: Waiter) -> CancelledError:

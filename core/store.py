@@ -126,11 +126,12 @@ class Store:
 
     def begin(self, part: Part) -> Part:
         """Commit a new part, before anything of it is done. Returns it with its id."""
+        record = _record(part)
         with self._commit() as db:
             cursor = db.execute(
                 "insert into parts (life, container_id, ifname, record)"
                 " values (?, ?, ?, ?)",
-                (part.life, *part.key, _record(part)),
+                (part.life, *part.key, record),
             )
             number = cursor.lastrowid
             cursor.close()
@@ -305,7 +306,9 @@ class Store:
 
 
 def _record(part: Part) -> str:
-    return json.dumps(FROZEN.unstructure(evolve(part, result=None)))
+    if part.result is not None:
+        part = evolve(part, result=None)
+    return json.dumps(FROZEN.unstructure(part))
 
 
 def set_aside(path: Path) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -34,6 +35,8 @@ Network: TypeAlias = IPv4Network | IPv6Network
 Family: TypeAlias = Literal[4, 6]
 NftFamily: TypeAlias = Literal["ip", "ip6", "inet"]
 Key: TypeAlias = tuple[object, ...]
+
+_INTERFACES: Final = (IPv4Interface, IPv6Interface)
 
 
 class Side(StrEnum):
@@ -65,10 +68,21 @@ _NFT_NAME = r"[A-Za-z][A-Za-z0-9_-]{0,63}"
 _SYSCTL = re.compile(r"net(/[A-Za-z0-9_.@-]+)+")
 
 
+def _interface(_: object, attribute: Attribute[Interface], value: Interface) -> None:
+    if not isinstance(value, _INTERFACES):
+        msg = f"{attribute.name}: {value!r} is no address with its length"
+        raise ValueError(msg)
+
+
+@lru_cache(4096)
+def _is_link_name(value: str) -> bool:
+    fits = _NAME.fullmatch(value) and len(value.encode()) <= _LONGEST
+    return bool(fits) and value not in {".", ".."}
+
+
 def _link_name(_: object, attribute: Attribute[str], value: str) -> None:
     """Hold to the kernel's rule for names (dev_valid_name in net/core/dev.c)."""
-    fits = _NAME.fullmatch(value) and len(value.encode()) <= _LONGEST
-    if not fits or value in {".", ".."}:
+    if not _is_link_name(value):
         msg = f"{attribute.name}: {value!r} is no interface name (1 to 15 bytes)"
         raise ValueError(msg)
 
@@ -254,7 +268,7 @@ class Address:
     __str__ = _short
 
     link: str = field(validator=_link_name)
-    address: Interface
+    address: Interface = field(validator=_interface)
     side: Side = POD
 
     @property

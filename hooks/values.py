@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from ipaddress import IPv4Address, IPv6Address, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Any, Literal, Protocol, Self
 
 from attrs import field, frozen, validators
@@ -32,6 +32,12 @@ NIC_CONFIG = "k8s.amazonaws.com/nicConfig"
 
 EVERY_CARD = "multi-nic-attachment"
 """What it asks for: an interface on every network card; no other value is known."""
+
+
+def _whole(address: Ip) -> Interface:
+    """Return an address at full length; as a number, which is not parsed again."""
+    kind = IPv4Interface if isinstance(address, IPv4Address) else IPv6Interface
+    return kind((int(address), address.max_prefixlen))
 
 
 def ifb_name(host_ifname: str) -> str:
@@ -197,8 +203,8 @@ class Nic:
             host_ifname=pod.host_ifname_of(index),
             mac=pod.mac("pod", index),
             host_mac=pod.mac("host", index),
-            addresses=tuple(ip_interface(lease.address) for lease in leases),
-            gateways=tuple(GATEWAYS[one.address.version] + index for one in leases),
+            addresses=tuple([_whole(lease.address) for lease in leases]),
+            gateways=tuple([GATEWAYS[one.address.version] + index for one in leases]),
             eni=leases[0].eni,
             index=index,
         )

@@ -16,9 +16,11 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import ExitStack, suppress
+from contextlib import nullcontext, suppress
 from itertools import count
+from operator import attrgetter
 from pathlib import Path
+from typing import Final
 
 from eniplug.core.kernel import flows, graves, uapi
 from eniplug.core.kernel.changes import Changes, removal, vanishes
@@ -50,6 +52,9 @@ from eniplug.hooks.errors import KernelError, NetnsError
 from eniplug.hooks.objects import Key
 
 __all__ = ["Difference", "FairLock", "Kernel", "LinkInfo"]
+
+_NOT_MADE: Final = (Claim, StaleFlows)
+_RANK: Final = attrgetter("rank")
 
 
 class Kernel:
@@ -110,33 +115,28 @@ class Kernel:
         ForeignObjectError when somebody else's object is in its place, and
         InterfaceTakenError when the pod has an interface of that name.
         """
-        made = (one for one in objects if not isinstance(one, Claim | StaleFlows))
-        objects = sorted(made, key=lambda one: one.rank)
+        objects = [
+            one for one in sorted(objects, key=_RANK) if not isinstance(one, _NOT_MADE)
+        ]
         for one in objects:
             if isinstance(one, NftTable):
                 msg = f"nftables table {one.name} is the node's, not one attachment's"
                 raise KernelError(msg)
         pairs = Pairs(objects)
         changes = Changes()
-        with ExitStack() as stack:
-            host = stack.enter_context(self._host())
-            pod: Namespace | None = None
+        side = self._pod(netns) if pairs.in_pod else nullcontext()
+        with self._host() as host, side as pod:
             try:
-                if pairs.veths or any(one.side is POD for one in objects):
-                    pod = stack.enter_context(self._pod(netns))
                 changes.done += pairs.make(host, pod, netns, self._numbers)
                 if pod is not None:
-                    changes.make(pod, pairs.while_down(objects, pod))
-                    changes.make(
-                        pod,
-                        pairs.rest(objects, pod),
-                        first=pairs.raised(pod, "", ipv6=self._ipv6),
-                    )
+                    changes.make(pod, pairs.down[POD])
+                    raise_pod = pairs.raised(pod, "", ipv6=self._ipv6)
+                    changes.make(pod, pairs.rest[POD], first=raise_pod)
                 # The end that is raised last can send at once; the other one only
                 # when the kernel has got round to its carrier (linkwatch).
-                changes.make(host, pairs.while_down(objects, host))
+                changes.make(host, pairs.down[HOST])
                 raise_host = pairs.raised(host, alias, ipv6=self._ipv6)
-                changes.make(host, pairs.rest(objects, host), first=raise_host)
+                changes.make(host, pairs.rest[HOST], first=raise_host)
                 if pod is not None:
                     await_usable(pod, objects)
             except BaseException as error:
@@ -157,7 +157,7 @@ class Kernel:
 
         Returns what is really wrong, in words.
         """
-        objects = sorted(objects, key=lambda one: one.rank)[::-1]
+        objects = sorted(objects, key=_RANK)[::-1]
         peers = {one.peer for one in objects if isinstance(one, Veth)}
         wrong: list[str] = []
         in_pod = [

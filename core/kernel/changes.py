@@ -6,7 +6,7 @@ is known by position, and undone in the exact reverse.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from errno import ECANCELED, EEXIST, ENOENT, EROFS
 from itertools import groupby
 from typing import Final, NamedTuple
@@ -34,6 +34,9 @@ from eniplug.hooks.objects import Key
 
 _REPLACED: Final = (Neighbor, Qdisc, Redirect, Route)
 """What the kernel can put in the place of another in one step."""
+
+
+_WITH_VALUE: Final = (LinkState, Sysctl)
 
 
 class Step(NamedTuple):
@@ -132,35 +135,38 @@ class Changes:
         """
         steps = list(first)
         for one in objects:
-            before = None
             try:
-                if isinstance(one, LinkState | Sysctl):
-                    before = place.value(one)
-                    if before == text_of(one):
-                        self.found.append(one)
-                        continue
-                if isinstance(one, Sysctl):
-                    place.write(one, one.value)
-                    self.done.append(Done(place, one, before))
-                    continue
-                if isinstance(one, NftElement):
+                if isinstance(one, _WITH_VALUE):
+                    steps += self._set(place, one)
+                elif isinstance(one, NftElement):
                     steps += [Step(one, m) for m in elements.create(one)]
-                    continue
-                if isinstance(one, Qdisc) and _occupied(place, one, ours):
+                elif isinstance(one, Qdisc) and _occupied(place, one, ours):
                     self._refused(place, one, NetlinkError(EEXIST))
-                    continue
-                replace = isinstance(one, _REPLACED) and slot(one) in ours
-                flags = encode.REPLACE if replace else encode.NEW
-                message = encode.create(one, place.index, flags)
+                else:
+                    replace = ours and isinstance(one, _REPLACED) and slot(one) in ours
+                    flags = encode.REPLACE if replace else encode.NEW
+                    steps.append(Step(one, encode.create(one, place.index, flags)))
             except OSError as why:
                 raise refusal(one, why) from why
-            steps.append(Step(one, message, before))
-        refused = place.send(step.message for step in steps)
+        if not steps:
+            return
+        refused = place.send([step.message for step in steps])
         for position, step in enumerate(steps):
             if position not in refused:
                 self.done.append(Done(place, step.object, step.before))
         for position, error in sorted(refused.items(), key=_innocent_last):
             self._refused(place, steps[position].object, error)
+
+    def _set(self, place: Namespace, one: LinkState | Sysctl) -> Iterator[Step]:
+        """Write a sysctl, or return a link's setting as a step; neither if it is so."""
+        before = place.value(one)
+        if before == text_of(one):
+            self.found.append(one)
+        elif isinstance(one, LinkState):
+            yield Step(one, encode.create(one, place.index), before)
+        else:
+            place.write(one, one.value)
+            self.done.append(Done(place, one, before))
 
     def _refused(self, place: Namespace, one: Object, error: NetlinkError) -> None:
         if error.errno != EEXIST or not encode.in_dumps(one):

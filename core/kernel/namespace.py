@@ -57,6 +57,9 @@ class Namespace:
 
         Neighbouring ones that are for nftables are one transaction.
         """
+        messages = tuple(messages)
+        if self._elements is None or not any(map(of_nft, messages)):
+            return self._socket.send(messages)
         refused: dict[int, NetlinkError] = {}
         start = 0
         for to_nft, group in groupby(messages, of_nft):

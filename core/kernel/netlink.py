@@ -76,6 +76,10 @@ class Message(NamedTuple):
     body: bytes
 
 
+def _acked(message: Message) -> Message:
+    return Message(message.type, message.flags | NLM_F_ACK, message.body)
+
+
 _OF_NFTABLES: Final = struct.pack("!BBH", 0, 0, NFNL_SUBSYS_NFTABLES)
 _BEGIN: Final = Message(NFNL_MSG_BATCH_BEGIN, 0, _OF_NFTABLES)
 _END: Final = Message(NFNL_MSG_BATCH_END, 0, _OF_NFTABLES)
@@ -145,7 +149,7 @@ class Socket:
 
     def _send(self, messages: Sequence[Message]) -> Iterator[tuple[int, NetlinkError]]:
         *most, last = messages
-        first = self._write((*most, last._replace(flags=last.flags | NLM_F_ACK)))
+        first = self._write((*most, _acked(last)))
         yield from self._refusals(first, first + len(most))
 
     def transact(self, messages: Sequence[Message]) -> dict[int, NetlinkError]:
@@ -155,8 +159,7 @@ class Socket:
         because of the others only.
         """
         *most, last = messages
-        acked = last._replace(flags=last.flags | NLM_F_ACK)
-        first = self._write((_BEGIN, *most, acked, _END))
+        first = self._write((_BEGIN, *most, _acked(last), _END))
         refused: dict[int, NetlinkError] = {}
         for position, error in self._refusals(first, first + len(messages)):
             if position == 0:  # the transaction as such, and no more answers follow

@@ -7,7 +7,7 @@ into those that raise the ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from errno import EBUSY, EEXIST
 from typing import Final
 
@@ -17,57 +17,70 @@ from eniplug.core.kernel.graves import make_way
 from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message
 from eniplug.core.kernel.uapi import IPV4_DEVCONF, IPV6_MIN_MTU
-from eniplug.hooks import HOST, Ifb, LinkState, Object, Qdisc, Redirect, Side, Veth
+from eniplug.hooks import (
+    HOST,
+    POD,
+    Ifb,
+    LinkState,
+    Object,
+    Qdisc,
+    Redirect,
+    Side,
+    Veth,
+)
+
+_WHILE_DOWN: Final = (Qdisc, Redirect)
+"""On a link that is up the kernel would wait for a grace period for each qdisc, and the
+first packets would pass before it is there.
+"""
 
 TRIES: Final = 4
 """How often a link is made whose name or number is just being given free."""
 
 
 class Pairs:
-    """The links among some objects, and the settings that their messages carry."""
+    """One declaration's links, and its other objects by when and where they are made.
 
-    def __init__(self, objects: Sequence[Object]) -> None:
-        self.links = [one for one in objects if isinstance(one, Veth | Ifb)]
-        self.veths = [one for one in self.links if isinstance(one, Veth)]
-        hosts = {veth.name for veth in self.veths}
-        peers = {veth.peer for veth in self.veths}
-        self._carried = {
-            _place(one): one
-            for one in objects
-            if isinstance(one, LinkState)
-            and one.link in (hosts if one.side is HOST else peers)
-            and (
-                one.setting in IPV4_DEVCONF
-                or (one.setting == "group" and one.side is HOST)
-            )
-        }
+    ``down`` goes on the new links before they are raised, ``rest`` is made after it;
+    what the links' own messages carry is in neither.
+    """
 
-    def while_down(
-        self, objects: Sequence[Object], place: Namespace
-    ) -> Iterator[Object]:
-        """Return what goes on the new links before they are raised.
-
-        On a link that is up the kernel would wait for a grace period for each qdisc,
-        and the first packets would pass before it is there.
-        """
+    def __init__(self, objects: Iterable[Object]) -> None:
+        """Sort objects that come by rank: so the links are known before the others."""
+        self.veths: list[Veth] = []
+        self.links: list[Veth | Ifb] = []
+        self.down: dict[Side, list[Object]] = {HOST: [], POD: []}
+        self.rest: dict[Side, list[Object]] = {HOST: [], POD: []}
+        self._carried: dict[tuple[Side, str], dict[str, int]] = {}
+        new: set[tuple[Side, str]] = set()
         for one in objects:
-            if one.side is place.side and self._goes_on_new(one, place):
-                yield one
+            if isinstance(one, Veth):
+                self.links.append(one)
+                self.veths.append(one)
+                for end in ((HOST, one.name), (POD, one.peer)):
+                    new.add(end)
+                    self._carried[end] = {}
+            elif isinstance(one, Ifb):
+                self.links.append(one)
+                new.add((HOST, one.name))
+            elif isinstance(one, LinkState) and self._carries(one):
+                self._carried[one.side, one.link][one.setting] = one.value
+            elif isinstance(one, _WHILE_DOWN) and (one.side, one.link) in new:
+                self.down[one.side].append(one)
+            else:
+                self.rest[one.side].append(one)
 
-    @staticmethod
-    def _goes_on_new(one: Object, place: Namespace) -> bool:
-        return isinstance(one, Qdisc | Redirect) and one.link in place.new
+    def _carries(self, one: LinkState) -> bool:
+        """Whether a pair's own messages can set it; a group is the host's matter."""
+        able = one.setting in IPV4_DEVCONF or (
+            one.setting == "group" and one.side is HOST
+        )
+        return able and (one.side, one.link) in self._carried
 
-    def rest(self, objects: Sequence[Object], place: Namespace) -> Iterator[Object]:
-        """Return what no link's message carries, and is not there yet."""
-        for one in objects:
-            if one.side is not place.side or isinstance(one, Veth | Ifb):
-                continue
-            if self._goes_on_new(one, place):
-                continue
-            if isinstance(one, LinkState) and _place(one) in self._carried:
-                continue
-            yield one
+    @property
+    def in_pod(self) -> bool:
+        """Whether any of it is in the pod."""
+        return bool(self.veths or self.down[POD] or self.rest[POD])
 
     def make(
         self,
@@ -124,8 +137,7 @@ class Pairs:
         return encode_links.create_veth(link, index, netns, self._group(link))
 
     def _group(self, veth: Veth) -> int:
-        state = self._carried.get((HOST, veth.name, "group"))
-        return state.value if state else 0
+        return self._carried[HOST, veth.name].get("group", 0)
 
     def raised(self, place: Namespace, alias: str, *, ipv6: bool) -> list[Step]:
         """Bring one side's ends up, with the alias and IPv4 settings.
@@ -137,11 +149,8 @@ class Pairs:
             name = link.name
             if isinstance(link, Veth) and place.side is not HOST:
                 name = link.peer
-            settings: dict[str, int] = {
-                one.setting: one.value
-                for (side, link, setting), one in self._carried.items()
-                if (side, link) == (place.side, name) and setting in IPV4_DEVCONF
-            }
+            carried = self._carried.get((place.side, name), {})
+            settings = {k: v for k, v in carried.items() if k in IPV4_DEVCONF}
             messages = encode_links.raise_link(
                 place.index(name),
                 settings,
@@ -150,7 +159,3 @@ class Pairs:
             )
             steps += [Step(link, message) for message in messages]
         return steps
-
-
-def _place(one: LinkState) -> tuple[Side, str, str]:
-    return one.side, one.link, one.setting

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Generator, Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_interface, ip_network
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from attrs import define, field, frozen
 from eniplug.core.kernel import Kernel
 from eniplug.hooks import (
     POD,
-    Address,
     Allocation,
     CapacityView,
     LinkState,
@@ -243,13 +242,13 @@ class Swallowing:
 
 
 @frozen(eq=False)
-class NoInterface:
-    """Takes an address where one with its length is wanted."""
+class NoNetwork:
+    """Takes an address with its length where a network is wanted."""
 
     @hookimpl
-    def setup_netns(self, pod: Pod) -> list[Object]:
-        address: Any = ip_address(f"10.9.0.{pod.slot}")
-        return [Address(link=pod.ifname, address=address)]
+    def program_routes(self, pod: Pod) -> list[Object]:
+        there: Any = ip_interface(f"10.9.0.{pod.slot}")
+        return [Route(destination=there, link=pod.ifname)]
 
 
 @frozen(eq=False)
@@ -326,7 +325,7 @@ BAD: list[tuple[object, str, str]] = [
     ),
     (Forging(), "what_was_taken", r"gave 10\.0\.0\.\d+, took 10.*, 10.*: give what"),
     (Swallowing(), "empty_pool", "raise ConfigError.*: let PoolEmptyError pass"),
-    (NoInterface(), "survives_the_agents_restart", "came back as .*: use fields' own"),
+    (NoNetwork(), "survives_the_agents_restart", "came back as .*: use fields' own"),
     (
         Slow(),
         "no_hook_is_slow",
