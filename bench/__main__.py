@@ -1,11 +1,13 @@
 """Measure everything and write bench/results.md.
 
-python -m bench [--quick]
+python -m bench [--quick] [--against CONFLIST [--path FOLDERS]]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +15,14 @@ import click
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from bench import filling, packets, path, pool, process, weight
-from bench.tables import Table, machine
+from bench import filling, packets, path, pictures, pool, process, weight
+from bench.asked import Asked, conflist
+from bench.tables import Table, closing, machine
+from eniplug.cni.errors import CniError
 
-RESULTS: Final = Path(__file__).with_name("results.md")
+FOLDER: Final = Path(__file__).parent
 
-SECTIONS: Final[dict[str, Callable[[int], Iterable[Table]]]] = {
+SECTIONS: Final[dict[str, Callable[[Asked], Iterable[Table]]]] = {
     "pool": pool.measure,
     "path": path.measure,
     "process": process.measure,
@@ -27,29 +31,59 @@ SECTIONS: Final[dict[str, Callable[[int], Iterable[Table]]]] = {
     "weight": weight.measure,
 }
 
-ROUNDS: Final = 15
-QUICK: Final = 5
-
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Fewer rounds: under three minutes.")
+@click.option("--quick", is_flag=True, help="Fewer sizes: under three minutes.")
+@click.option(
+    "--against",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Another CNI's conflist: one more contender among whole processes.",
+)
+@click.option(
+    "--path",
+    "folders",
+    envvar="CNI_PATH",
+    default="/opt/cni/bin:/usr/lib/cni",
+    show_default=True,
+    help="Where its executables are.",
+)
+@click.option(
+    "--into",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=FOLDER,
+    help="Where results.md and its pictures go.",
+)
 @click.argument("sections", nargs=-1, type=click.Choice(list(SECTIONS)))
-def main(sections: tuple[str, ...], quick: bool) -> None:
+def main(
+    sections: tuple[str, ...],
+    quick: bool,
+    against: Path | None,
+    folders: str,
+    into: Path,
+) -> None:
     """Measure everything, or some SECTIONS only, and say what was to be held.
 
-    bench/results.md is written only when all is measured.
+    results.md is written only when all is measured.
     """
+    try:
+        other = conflist(against) if against else None
+    except CniError as error:
+        raise click.ClickException(error.message) from error
+    places = [one for one in map(Path, folders.split(os.pathsep)) if one.is_dir()]
+    asked = Asked(quick=quick, against=other, path=places)
     out = Console()
+    began = time.monotonic()
     tables: list[Table] = []
     for name in sections or SECTIONS:
         with out.status(f"measuring: {name}"):
-            for table in SECTIONS[name](QUICK if quick else ROUNDS):
+            for table in SECTIONS[name](asked):
                 show(out, table)
                 tables.append(table)
+        out.print(f"{name}: {time.monotonic() - began:.0f} s from the start")
+    show(out, closing(tables))
     if not sections:
-        text = "\n\n".join(table.markdown() for table in tables)
-        RESULTS.write_text(f"# What was measured\n\n{machine()}\n\n{text}\n")
-        out.print(f"written: {RESULTS}")
+        write(into, tables, time.monotonic() - began, quick=quick)
+        out.print(f"written: {into / 'results.md'}")
 
 
 def show(out: Console, table: Table) -> None:
@@ -58,8 +92,22 @@ def show(out: Console, table: Table) -> None:
     for row in table.rows:
         printed.add_row(*row)
     out.print(printed)
-    if table.hold:
-        out.print(table.hold)
+    if table.note:
+        out.print(table.note)
+
+
+def write(folder: Path, tables: Sequence[Table], took: float, *, quick: bool) -> None:
+    """Write results.md and its pictures."""
+    command = "make bench ARGS=--quick" if quick else "make bench"
+    head = f"`{command}`, {took / 60:.1f} minutes on: {machine()}"
+    texts = [table.markdown() for table in (*tables, closing(tables))]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.md").write_text(
+        "\n\n".join(["# What was measured", head, *texts]) + "\n"
+    )
+    for table in tables:
+        for plot in table.plots:
+            pictures.save(plot, table.title, folder)
 
 
 if __name__ == "__main__":

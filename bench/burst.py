@@ -1,23 +1,24 @@
 """Chains of executables run for many pods, as a container runtime runs them.
 
-Whole processes are timed: from just before an executable is started until the last one
-of the pod's chain has ended.  Files are written, and namespaces made, beforehand.
+Whole processes are timed, by `runtime.c`: from just before an executable is started
+until the last one of the pod's chain has ended.  Namespaces are made, and what
+executables read is written, beforehand.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import time
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
+from bench.compiled import program
 from eniplug.lab import netns
 
-Command = Literal["ADD", "DEL"]
+Command = Literal["ADD", "DEL", "VERSION"]
 
 VERSION: Final = "1.0.0"
 NETWORK: Final = "vpc"
@@ -33,7 +34,6 @@ class Pod:
 
     number: int
     namespace: str
-    folder: Path
     result: Mapping[str, Any] | None = None
 
     @property
@@ -67,30 +67,6 @@ class Pod:
         }
 
 
-@frozen(kw_only=True)
-class Contender:
-    """A chain, and where it runs: ``path`` has the executables that it names."""
-
-    name: str
-    chain: Sequence[Mapping[str, Any]]
-    host: netns.Inside
-    path: Path
-
-    def run(self, command: Command, pods: Sequence[Pod], at_once: int) -> Took:
-        """Run the chain for all pods, ``at_once`` side by side."""
-        jobs = [_Job(self, command, pod) for pod in pods]
-        whole = self.host.call(_run, jobs, at_once)
-        return Took([job.took for job in jobs], whole)
-
-    def add_amid(self, pods: Sequence[Pod], dying: Sequence[Pod]) -> Sequence[float]:
-        """Add pods one by one while as many are removed; returns each ADD's seconds."""
-        adds = [_Job(self, "ADD", pod) for pod in pods]
-        dels = [_Job(self, "DEL", pod) for pod in dying]
-        both = zip(adds, dels, strict=True)
-        self.host.call(_run, [job for pair in both for job in pair], 2)
-        return [job.took for job in adds]
-
-
 @frozen
 class Took:
     """How long each pod took, and all together; seconds."""
@@ -99,86 +75,73 @@ class Took:
     whole: float
 
 
-@define(eq=False)
-class _Job:
-    """One pod's way through a chain."""
+@frozen(kw_only=True)
+class Contender:
+    """A chain, and where it runs: ``path`` has the executables that it names."""
 
-    contender: Contender
-    command: Command
-    pod: Pod
-    began: float = 0.0
-    took: float = 0.0
-    _entries: Iterator[Mapping[str, Any]] = field(init=False)
-    _environ: Mapping[str, str] = field(init=False)
-    _stdin: Path = field(init=False)
-    _stdout: Path = field(init=False)
-    _program: str = field(init=False, default="")
+    name: str
+    chain: Sequence[Mapping[str, Any]]
+    host: netns.Inside
+    path: Path
+    version: str = VERSION
+    network: str = NETWORK
 
-    def __attrs_post_init__(self) -> None:
-        chain = self.contender.chain
-        self._entries = iter(chain if self.command == "ADD" else reversed(chain))
-        self._environ = self.pod.environ(self.command, self.contender.path)
-        stem = self.pod.folder / self.pod.namespace
-        self._stdin = stem.with_suffix(".in")
-        self._stdout = stem.with_suffix(".out")
-        if self.command == "ADD":
-            self.pod.result = None
-        self.prepare()
+    def run(self, command: Command, pods: Sequence[Pod], at_once: int) -> Took:
+        """Run the chain for all pods, ``at_once`` side by side.
 
-    def prepare(self) -> bool:
-        """Write the next executable's configuration; False when there is none."""
-        entry = next(self._entries, None)
-        if entry is None:
-            return False
-        conf = {**entry, "cniVersion": VERSION, "name": NETWORK}
-        able = conf.pop("capabilities", {})
-        conf["runtimeConfig"] = {k: v for k, v in self.pod.asks.items() if k in able}
-        if self.pod.result is not None:
-            conf["prevResult"] = self.pod.result
-        self._stdin.write_text(json.dumps(conf))
-        self._program = str(self.contender.path / conf["type"])
-        return True
+        Raises RuntimeError when an executable fails.
+        """
+        return self._carry_out([(command, pod) for pod in pods], at_once)
 
-    def start(self) -> int:
-        """Start an executable; returns its process id."""
-        new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        files = [
-            (os.POSIX_SPAWN_OPEN, 0, str(self._stdin), os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(self._stdout), new, 0o600),
+    def add_amid(self, pods: Sequence[Pod], dying: Sequence[Pod]) -> Sequence[float]:
+        """Add pods one by one while as many are removed; returns each ADD's seconds."""
+        pairs = zip(pods, dying, strict=True)
+        jobs: list[_Job] = [
+            job for new, old in pairs for job in (("ADD", new), ("DEL", old))
         ]
-        return os.posix_spawn(
-            self._program, [self._program], self._environ, file_actions=files
+        return self._carry_out(jobs, 2).each[::2]
+
+    def _carry_out(self, jobs: Sequence[_Job], at_once: int) -> Took:
+        texts = [list(self._lines(*job)) for job in jobs]
+        steps = len(self.chain)
+        sizes = [at_once, len(jobs), steps, len(texts[0]) - 2 * steps]
+        done = self.host.call(
+            subprocess.run,
+            [program("runtime"), *map(str, sizes)],
+            input="".join(f"{line}\n" for text in texts for line in text).encode(),
+            stdout=subprocess.PIPE,
+            check=True,
         )
+        whole, *told = done.stdout.decode().splitlines()
+        each: list[float] = []
+        for job, at in zip(jobs, range(0, len(told), 3), strict=True):
+            took, status, said = told[at : at + 3]
+            self._end(*job, int(status), said)
+            each.append(int(took) / 1e9)
+        return Took(each, int(whole) / 1e9)
 
-    def end(self, status: int) -> None:
-        """Take an executable's result. Raises RuntimeError when it failed."""
-        said = self._stdout.read_text()
+    def _lines(self, command: Command, pod: Pod) -> Iterator[str]:
+        """Yield what `runtime.c` is told of a pod."""
+        for name, value in pod.environ(command, self.path).items():
+            yield f"{name}={value}"
+        order = reversed(self.chain) if command == "DEL" else self.chain
+        for step, entry in enumerate(order):
+            yield str(self.path / entry["type"])
+            conf = {**entry, "cniVersion": self.version, "name": self.network}
+            able = conf.pop("capabilities", {})
+            conf["runtimeConfig"] = {k: v for k, v in pod.asks.items() if k in able}
+            if command == "DEL":
+                conf["prevResult"] = pod.result
+            text = json.dumps(conf)
+            fed = command == "ADD" and step > 0
+            yield f'{text[:-1]}, "prevResult": ' if fed else text
+
+    def _end(self, command: Command, pod: Pod, status: int, said: str) -> None:
         if status:
-            msg = f"{self._program} {self.command} for {self.pod.namespace}: {said}"
+            msg = f"{self.name}: {command} for {pod.namespace}: {said}"
             raise RuntimeError(msg)
-        if self.command == "ADD":
-            self.pod.result = json.loads(said)
+        if command != "VERSION":
+            pod.result = json.loads(said) if command == "ADD" else None
 
 
-def _run(jobs: Sequence[_Job], at_once: int) -> float:
-    """Start and await, in one thread: it is the node's.  Returns seconds."""
-    coming = iter(jobs)
-    running: dict[int, _Job] = {}
-    began = time.perf_counter()
-    while True:
-        while len(running) < at_once and (job := next(coming, None)) is not None:
-            job.began = time.perf_counter()
-            running[job.start()] = job
-        if not running:
-            return time.perf_counter() - began
-        pid, status = os.wait()
-        now = time.perf_counter()
-        ended = running.pop(pid, None)
-        if ended is None:
-            continue  # an earlier lab
-        job = ended
-        job.end(status)
-        if job.prepare():
-            running[job.start()] = job
-        else:
-            job.took = now - job.began
+_Job = tuple[Command, Pod]

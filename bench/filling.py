@@ -3,56 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import median, quantiles
+from statistics import median
 from typing import Final
 
+from bench.asked import Asked
 from bench.burst import Contender, Pod
-from bench.node import LEAN, MANY, BenchNode, a_node
-from bench.tables import Table
+from bench.node import LEAN, MANY, BenchNode, a_node, room_for
+from bench.tables import Held, Plot, Table, percentile
 
 LEVELS: Final = (0, 100, 250, 500)
 MORE: Final = 20
 """Pods that are added one by one on each level."""
 
-HOLD: Final = 1.2
+WAYS: Final = 3
+"""Times up and down: each level is met twice as often."""
 
 CHURN: Final = 25
-CHURN_HOLD: Final = 1.5
+CHURN_ROUNDS: Final = 15
+QUICK_CHURN_ROUNDS: Final = 7
 
 
-def measure(rounds: int) -> Iterator[Table]:
-    """Fill a node and empty it again, as often as there is time for."""
-    levels = LEVELS if rounds > 5 else LEVELS[:2]  # noqa: PLR2004
+def measure(asked: Asked) -> Iterator[Table]:
+    """Fill a node and empty it again, a few times."""
+    levels = (LEVELS[0], LEVELS[-1]) if asked.quick else LEVELS
     most = levels[-1] + MORE
-    many = {
-        "MINIMUM_IP_TARGET": str(most),
-        "WARM_IP_TARGET": "1",
-        "ENIPLUG_MAX_PODS": str(most),
-    }
-    with a_node(*MANY, environment=many) as node, node.pods(most) as pods:
-        found = _levels(node, pods, levels, max(1, rounds // 5))
+    with a_node(*MANY, environment=room_for(most)) as node, node.pods(most) as pods:
+        found = _levels(node, pods, levels)
     times = {level: 1e3 * median(took) for level, took in found.items()}
     yield Table(
         title="Whole processes: one ADD on a node that has pods already",
         columns=("pods there", "ADD p50, ms", "÷ at none"),
         rows=[(f"{n}", f"{t:.2f}", f"{t / times[0]:.2f}") for n, t in times.items()],
-        hold=f"To hold: {levels[-1]} pods ÷ none at most {HOLD:g}. "
-        f"Reached: {times[levels[-1]] / times[0]:.2f}.",
+        note=f"With prefixes; each level is met {2 * WAYS} times, on the way up and "
+        "on the way down.",
+        held=[
+            Held(
+                what=f"ADD at {levels[-1]} pods, p50 ÷ at none",
+                bound=1.2,
+                reached=times[levels[-1]] / times[0],
+            )
+        ],
+        plots=[
+            Plot(
+                name="filling",
+                x="pods on the node",
+                y="p50 of an ADD, ms",
+                lines={"eniplug": list(times.items())},
+            )
+        ],
     )
-    warm = {"MINIMUM_IP_TARGET": "60", "WARM_IP_TARGET": "1"}
-    with a_node(*LEAN, environment=warm) as node, node.pods(2 * CHURN) as pods:
+    rounds = QUICK_CHURN_ROUNDS if asked.quick else CHURN_ROUNDS
+    room = room_for(2 * CHURN + 10)
+    with a_node(*LEAN, environment=room) as node, node.pods(2 * CHURN) as pods:
         alone, amid = _churn(node, pods, rounds)
     yield Table(
         title=f"Whole processes: {CHURN} ADDs, one after the other",
         columns=("beside them", "p50, ms", "p99, ms"),
         rows=[("nothing", *_told(alone)), (f"{CHURN} DELs", *_told(amid))],
-        hold=f"To hold: p99 amid DELs ÷ p99 alone at most {CHURN_HOLD:g}. "
-        f"Reached: {_p99(amid) / _p99(alone):.2f}.",
+        note=f"All ADDs of {rounds} rounds.",
+        held=[
+            Held(
+                what=f"p99 of {CHURN} ADDs amid {CHURN} DELs ÷ alone",
+                bound=1.5,
+                reached=percentile(amid, 99) / percentile(alone, 99),
+            )
+        ],
     )
 
 
 def _levels(
-    node: BenchNode, pods: Sequence[Pod], levels: Sequence[int], rounds: int
+    node: BenchNode, pods: Sequence[Pod], levels: Sequence[int]
 ) -> Mapping[int, Sequence[float]]:
     """Measure on the way up and on the way down: what else goes on changes slowly."""
     eniplug = node.native("eniplug", *MANY)
@@ -61,7 +81,7 @@ def _levels(
     there = 0
     eniplug.run("ADD", more, 1)  # warms up
     eniplug.run("DEL", more, 1)
-    for level in (*levels, *reversed(levels)) * rounds:
+    for level in (*levels, *reversed(levels)) * WAYS:
         _fill(eniplug, others, there, level)
         there = level
         node.calm()
@@ -84,18 +104,16 @@ def _churn(
     old, new = pods[:CHURN], pods[CHURN:]
     alone: list[float] = []
     amid: list[float] = []
-    for _ in range(rounds):
+    for turn in range(rounds + 1):
         node.calm()
-        alone += eniplug.run("ADD", old, 1).each
-        amid += eniplug.add_amid(new, old)
+        came = eniplug.run("ADD", old, 1).each
+        crossed = eniplug.add_amid(new, old)
         eniplug.run("DEL", new, 10)
+        if turn:  # 0 warms up
+            alone += came
+            amid += crossed
     return alone, amid
 
 
-def _p99(took: Sequence[float]) -> float:
-    """Return milliseconds."""
-    return 1e3 * quantiles(took, n=100, method="inclusive")[98]
-
-
 def _told(took: Sequence[float]) -> tuple[str, str]:
-    return f"{1e3 * median(took):.2f}", f"{_p99(took):.1f}"
+    return f"{1e3 * median(took):.2f}", f"{percentile(took, 99):.1f}"

@@ -15,6 +15,7 @@ from attrs import frozen
 
 from bench.burst import Contender, Pod
 from eniplug.cni import executable_path
+from eniplug.cni.conflist import Conflist
 from eniplug.core.kernel import decode, encode_links
 from eniplug.core.kernel.graves import GRAVES
 from eniplug.core.kernel.netlink import Socket
@@ -38,23 +39,45 @@ def entry(*plugins: str) -> dict[str, Any]:
     return {"type": "eniplug", "plugins": listed, "capabilities": CAPABILITIES}
 
 
+def room_for(pods: int) -> dict[str, str]:
+    """Return settings by which so many addresses are there before the first pod."""
+    return {
+        "MINIMUM_IP_TARGET": str(pods),
+        "WARM_IP_TARGET": "1",
+        "ENIPLUG_MAX_PODS": str(pods),
+    }
+
+
 @frozen(kw_only=True)
 class BenchNode:
     """The node of a lab.
 
-    ``inside`` is in its network, ``beside`` in a network of its own with the node's
-    files: there other plugins work, where no agent hears what they do.
+    ``inside`` is in its network; ``beside`` and ``against`` are in networks of their
+    own with the node's files: there other plugins work, where no agent hears what they
+    do, and where the links are theirs alone.
     """
 
     names: Names
     inside: netns.Inside
     beside: netns.Inside
-    agent: int
+    against: netns.Inside
 
     @property
     def folder(self) -> Path:
         """Where files lie that are seen inside and outside."""
         return self.names.run
+
+    @property
+    def agent(self) -> int:
+        """The agent's process id."""
+        return int(ask(self.names, "status")["nodes"][0]["agent"]["pid"])
+
+    def restart(self, environment: Mapping[str, str]) -> float:
+        """Stop the agent and start it again; returns seconds from start to ready."""
+        ask(self.names, "agent", number=1, do="stop")
+        began = time.monotonic()
+        ask(self.names, "agent", number=1, do="start", environment=environment)
+        return time.monotonic() - began
 
     def native(self, name: str, *plugins: str) -> Contender:
         """Return eniplug with these plugins, by the executable that is installed."""
@@ -72,8 +95,28 @@ class BenchNode:
         )
 
     def others(self, name: str, *entries: Mapping[str, Any]) -> Contender:
-        """Return a chain of somebody else's executables."""
+        """Return a chain of the CNI project's executables."""
         return Contender(name=name, chain=entries, host=self.beside, path=BIN)
+
+    def stranger(self, conflist: Conflist, path: Sequence[Path]) -> Contender:
+        """Return somebody's conflist, with all executables that ``path`` has.
+
+        They are copied: the node does not see all of the machine's files.
+        """
+        folder = self.folder / "against"
+        folder.mkdir(exist_ok=True)
+        for place in reversed(path):  # the first one counts
+            for one in place.iterdir():
+                if one.is_file() and os.access(one, os.X_OK):
+                    shutil.copy(one, folder)
+        return Contender(
+            name=conflist.name,
+            chain=conflist.plugins,
+            host=self.against,
+            path=folder,
+            version=conflist.cni_version,
+            network=conflist.name,
+        )
 
     def calm(self) -> None:
         """Wait until no dead link is left to be removed."""
@@ -91,7 +134,7 @@ class BenchNode:
             for number in range(count):
                 namespace = self.names.pod(f"{prefix}{number}")
                 netns.create(namespace)
-                made.append(Pod(number=number, namespace=namespace, folder=self.folder))
+                made.append(Pod(number=number, namespace=namespace))
             yield made
         finally:
             for pod in made:
@@ -116,18 +159,20 @@ def a_node(
         environment={"IP_COOLDOWN_PERIOD": "0", **environment},
     )
     try:
-        launch.up(plan, lambda _: None)
-        agent = ask(names, "status")["nodes"][0]["agent"]["pid"]
+        up = launch.up(plan, lambda _: None)
         with ExitStack() as stack:
+            agent = up["nodes"][0]["agent"]["pid"]
             view = os.open(f"/proc/{agent}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, view)
-            beside = names.pod("beside")
-            netns.create(beside)
-            threads = [netns.Inside(one, view) for one in (names.node(1), beside)]
+            places = [names.node(1)]
+            for place in ("beside", "against"):
+                places.append(names.pod(place))
+                netns.create(places[-1])
+            threads = [netns.Inside(place, view) for place in places]
             for one in threads:
                 stack.callback(one.close)
-            inside, alone = threads
-            yield BenchNode(names=names, inside=inside, beside=alone, agent=agent)
+            inside, beside, against = threads
+            yield BenchNode(names=names, inside=inside, beside=beside, against=against)
     finally:
         launch.down(names)
 

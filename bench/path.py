@@ -2,43 +2,98 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Final
 
-from bench.burst import Pod
-from bench.node import LEAN, BenchNode, a_node
-from bench.tables import Table
+from attrs import define, field
+
+from bench.asked import Asked
+from bench.burst import Contender, Pod
+from bench.node import LEAN, BenchNode, a_node, room_for
+from bench.tables import Held, Table
 from bench.workbench import Times, Workbench, clocks, descriptor, packed, replay
 
 PODS: Final = 20
-HOLD: Final = 2.0
-PAUSE: Final = 0.01
+ROUNDS: Final = 15
+QUICK_ROUNDS: Final = 7
+RESTED: Final = 5
+"""Pods of each round that come after a rest."""
+
+REST: Final = 0.01
+
 FLOOR: Final = "floor: the same messages, packed beforehand"
+ADD: Final = "ADD"
+AFTER_REST: Final = f", after {1000 * REST:.0f} ms of rest"
+FOLDER: Final = Path("/run/bench")
+"""In memory, as the agent's: it is the node's view of /run."""
+
+Found = Mapping[str, Sequence[Times]]
 
 
-def measure(rounds: int) -> Iterator[Table]:
-    """Let an ADD and the floor under it take turns, in one thread."""
-    with a_node(*LEAN, environment={}) as node, node.pods(PODS) as pods:
-        found = node.beside.call(_take_turns, node, pods, rounds)
+@define
+class Whole:
+    """Whole processes on the same node: the agent that they ask writes its own times.
+
+    They tell whether what was put together here takes as long as the agent.
+    """
+
+    node: BenchNode
+    eniplug: Contender
+    seconds: list[float] = field(factory=list)
+
+    def turn(self, pods: Sequence[Pod]) -> None:
+        """Add and remove all pods, one by one."""
+        self.seconds += self.eniplug.run("ADD", pods, 1).each
+        self.eniplug.run("DEL", pods, 1)
+        self.node.calm()
+
+    def inside(self) -> Sequence[float]:
+        """Return the milliseconds of each ADD by the agent's log."""
+        lines = (self.node.folder / "node1/agent.log").read_text().splitlines()
+        entries = map(json.loads, lines)
+        return [float(one["ms"]) for one in entries if one.get("event") == "ADD"]
+
+
+def measure(asked: Asked) -> Iterator[Table]:
+    """Let ADDs, the floor under them and whole processes take turns."""
+    rounds = QUICK_ROUNDS if asked.quick else ROUNDS
+    with a_node(*LEAN, environment=room_for(PODS)) as node, node.pods(PODS) as pods:
+        whole = Whole(node, node.native("eniplug", *LEAN))
+        found = _take_turns(node, whole, pods, rounds)
+        inside = median(whole.inside())
     wall, processor = ({k: _p50(v, n) for k, v in found.items()} for n in (0, 1))
-    whole = [each["ADD"] / each[FLOOR] for each in (wall, processor)]
+    stages = [k for k in found if k[0] == "…"]
+    rows = [
+        (
+            what,
+            f"{wall[what]:.2f}",
+            f"{wall[what] / wall[FLOOR]:.2f}",
+            f"{processor[what]:.2f}",
+            f"{processor[what] / processor[FLOOR]:.2f}",
+        )
+        for what in (FLOOR, ADD, *stages, "DEL", FLOOR + AFTER_REST, ADD + AFTER_REST)
+    ]
+    alone = 1e3 * median(whole.seconds)
+    for what, took in (("ADD, by the agent's log", inside), ("whole process", alone)):
+        rows.append((what, f"{took:.2f}", f"{took / wall[FLOOR]:.2f}", "", ""))
     yield Table(
         title="Inside the agent: one pod, by secondary-ip, pod-veth and flat-routes",
         columns=("what", "median, ms", "÷ floor", "of it processor, ms", "÷ floor"),
-        rows=[
-            (
-                what,
-                f"{wall[what]:.2f}",
-                f"{wall[what] / wall[FLOOR]:.2f}",
-                f"{processor[what]:.2f}",
-                f"{processor[what] / processor[FLOOR]:.2f}",
+        rows=rows,
+        note=f"{PODS} pods one after the other, then as many DELs, then as many "
+        f"floors; {rounds} rounds. After a rest, caches are others'. The last two "
+        "lines are of the agent of the same node, in the same rounds.",
+        held=[
+            Held(
+                what="ADD in the agent ÷ floor",
+                bound=2,
+                reached=wall[ADD] / wall[FLOOR],
             )
-            for what in (FLOOR, "ADD", *(k for k in found if k[0] == "…"), "DEL")
         ],
-        hold=f"ADD, to hold: at most {HOLD:g} floors. "
-        f"Reached: {whole[0]:.2f} on the wall, {whole[1]:.2f} on the processor.",
     )
 
 
@@ -48,35 +103,53 @@ def _p50(took: Sequence[Times], clock: int) -> float:
 
 
 def _take_turns(
-    node: BenchNode, pods: Sequence[Pod], rounds: int
-) -> Mapping[str, Sequence[Times]]:
-    bench = Workbench(node.folder, len(pods) + 1, LEAN)
+    node: BenchNode, whole: Whole, pods: Sequence[Pod], rounds: int
+) -> Found:
+    bench = node.beside.call(Workbench, FOLDER, len(pods) + 1, LEAN)
     try:
         for turn in range(rounds + 1):
             if turn == 1:  # 0 warms up
                 bench.stages.took.clear()
-            for pod in pods:
-                _one(bench, pod)
+                whole.seconds.clear()
+            node.beside.call(_batch, bench, pods)
+            node.beside.call(_rested, bench, pods[:RESTED])
+            whole.turn(pods)
     finally:
         bench.close()
     return bench.stages.took
 
 
-def _one(bench: Workbench, pod: Pod) -> None:
-    bench.answer("ADD", pod)
-    part = bench.part(pod)
-    bench.answer("DEL", pod)
+def _batch(bench: Workbench, pods: Sequence[Pod]) -> None:
+    """Time one after the other, as whole processes are."""
+    for pod in pods:
+        bench.answer("ADD", pod)
+    parts = [bench.part(pod) for pod in pods]
+    for pod in pods:
+        bench.answer("DEL", pod)
     _reap(bench)
-    with descriptor(pod) as netns:
-        batches = packed(part.objects, part.alias, netns)
-        began = clocks()
-        replay(batches, netns)
-        bench.stages.note(FLOOR, began)
-        bench.kernel.remove(part.objects, netns)
+    for pod, part in zip(pods, parts, strict=True):
+        with descriptor(pod) as netns:
+            batches = packed(part.objects, part.alias, netns)
+            began = clocks()
+            replay(batches, netns)
+            bench.stages.note(FLOOR, began)
+    for pod, part in zip(pods, parts, strict=True):
+        with descriptor(pod) as netns:
+            bench.kernel.remove(part.objects, netns)
     _reap(bench)
+
+
+def _rested(bench: Workbench, pods: Sequence[Pod]) -> None:
+    """Time the same as `_batch`, with a rest before each."""
+    kept, bench.stages.took = bench.stages.took, {}
+    for pod in pods:
+        _batch(bench, [pod])
+    for what in (ADD, FLOOR):
+        kept.setdefault(what + AFTER_REST, []).extend(bench.stages.took[what])
+    bench.stages.took = kept
 
 
 def _reap(bench: Workbench) -> None:
     """Remove what is dead, and let the kernel finish with it."""
-    bench.kernel.reap()
-    time.sleep(PAUSE)
+    while bench.kernel.reap():
+        time.sleep(REST)

@@ -8,7 +8,8 @@ from statistics import median
 from time import thread_time
 from typing import Final
 
-from bench.tables import Table
+from bench.asked import Asked
+from bench.tables import Held, Plot, Table
 from eniplug.core.pool import AddressPool
 from eniplug.hooks import Block, Eni
 from eniplug.testing.clock import HandClock
@@ -18,19 +19,18 @@ ENIS: Final = 4
 TURNS: Final = 200
 """Pods in one measurement."""
 
-HOLD: Final = 1.5
-"""Most that 10 000 addresses may cost of what 100 do."""
+ROUNDS: Final = 15
 
 
-def measure(rounds: int) -> Iterator[Table]:
-    """Take the sizes in turns, ``rounds`` times each."""
+def measure(asked: Asked) -> Iterator[Table]:
+    """Take the sizes in turns; they are the same for all that is ``asked``."""
     kinds: dict[str, Callable[[int], AddressPool]] = {
         "single addresses": singles,
         "prefixes": prefixes,
     }
     pools = {(kind, size): kinds[kind](size) for kind in kinds for size in SIZES}
     taken: dict[tuple[str, int], list[float]] = {one: [] for one in pools}
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         for one, pool in pools.items():
             taken[one].append(seconds(pool))
     times = {one: 1e6 * median(found) for one, found in taken.items()}
@@ -48,7 +48,22 @@ def measure(rounds: int) -> Iterator[Table]:
         title="Pool: take and release of one address",
         columns=("kind", "addresses", "µs", "÷ at 100"),
         rows=rows,
-        hold=f"To hold: 10,000 ÷ 100 at most {HOLD}. Reached: {worst:.2f}.",
+        note=f"The median of {ROUNDS} rounds of {TURNS} pods, on the processor.",
+        held=[
+            Held(what="Pool, 10,000 addresses ÷ 100", bound=1.5, reached=worst),
+        ],
+        plots=[
+            Plot(
+                name="pool",
+                x="addresses",
+                y="µs for one pod",
+                lines={
+                    kind: [(size, times[kind, size]) for size in SIZES]
+                    for kind in kinds
+                },
+                logarithmic=True,
+            )
+        ],
     )
 
 

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from statistics import median, quantiles
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any, Final
 
 from attrs import define, field
 
-from bench.burst import Contender, Pod, Took
-from bench.node import FULL, LEAN, BenchNode, a_node
-from bench.tables import Table
+from bench.asked import Asked
+from bench.burst import Command, Contender, Pod, Took
+from bench.node import FULL, LEAN, BenchNode, a_node, room_for
+from bench.tables import Held, Plot, Table, percentile
 
 PODS: Final = 50
-AT_ONCE: Final = (1, 10, 50)
-SIDE_BY_SIDE: Final = 50
+FEW: Final = 20
+"""One by one, so many pods tell as much as all."""
 
-WARM: Final = {"MINIMUM_IP_TARGET": "60", "WARM_IP_TARGET": "1"}
-"""Addresses for all pods are there before the first one comes."""
+AT_ONCE: Final = (1, 10, 50)
+ROUNDS: Final = 7
+QUICK_ROUNDS: Final = 5
+CHAIN_ROUNDS: Final = 5
+CHAIN_PODS: Final = 10
+"""A chain of the peer's takes a third of a second."""
+
+REST: Final = 1.0
+
+NATIVE: Final = "eniplug"
+PYTHON: Final = "eniplug, Python's executable"
+PTP: Final = "ptp + host-local"
+CHAIN: Final = "ptp + host-local, bandwidth, portmap"
 
 PEER: Final[dict[str, Any]] = {
     "type": "ptp",
@@ -37,92 +50,153 @@ PEER_CHAIN: Final[tuple[dict[str, Any], ...]] = (
 
 @define
 class Times:
-    """What one contender took at one breadth; seconds."""
+    """What one contender took for one command at one breadth; seconds."""
 
-    each: dict[str, list[float]] = field(factory=lambda: {"ADD": [], "DEL": []})
-    rates: dict[str, list[float]] = field(factory=lambda: {"ADD": [], "DEL": []})
+    each: list[float] = field(factory=list)
+    rates: list[float] = field(factory=list)
 
-    def note(self, command: str, took: Took) -> None:
+    def note(self, took: Took) -> None:
         """Add one burst."""
-        self.each[command] += took.each
-        self.rates[command].append(len(took.each) / took.whole)
+        self.each += took.each
+        self.rates.append(len(took.each) / took.whole)
 
-    def p50(self, command: str) -> float:
-        """Return the median, in milliseconds."""
-        return 1e3 * median(self.each[command])
+    @property
+    def p50(self) -> float:
+        """The median, in milliseconds."""
+        return 1e3 * median(self.each)
 
-    def p99(self, command: str) -> float:
-        """Return the 99th percentile, in milliseconds."""
-        return 1e3 * quantiles(self.each[command], n=100, method="inclusive")[98]
+    @property
+    def p99(self) -> float:
+        """The 99th percentile, in milliseconds."""
+        return percentile(self.each, 99)
 
-    def rate(self, command: str) -> float:
-        """Return pods per second."""
-        return median(self.rates[command])
-
-
-Found = dict[tuple[int, str], Times]
-"""By breadth and contender."""
+    @property
+    def rate(self) -> float:
+        """Pods per second, the median of the bursts."""
+        return median(self.rates)
 
 
-def measure(rounds: int) -> Iterator[Table]:
+Found = Mapping[tuple[Command, int, str], Times]
+"""By command, breadth and contender."""
+
+
+def measure(asked: Asked) -> Iterator[Table]:
     """Let all contenders have their turn in each round, one after the other."""
-    with a_node(*FULL, environment=WARM) as node, node.pods(PODS) as pods:
-        lean = (
-            node.native("native", *LEAN),
-            node.python("Python", *LEAN),
-            node.others("ptp + host-local", PEER),
-        )
-        found = _compare(node, pods, lean, AT_ONCE, rounds // 3)
-        one, broad = ((found[n, "native"], found[n, lean[-1].name]) for n in (1, 50))
-        python = found[1, "Python"].p50("ADD") / one[1].p50("ADD")
-        yield Table(
-            title="Whole processes: one address, a link and its routes",
-            columns=COLUMNS,
-            rows=_rows(found, lean[-1].name),
-            hold=" ".join(
-                (
-                    _held("ADD of one, native", 0.25, _p50(one, "ADD")),
-                    _held("Python", 1.2, python),
-                    _held("DEL of one, native", 0.1, _p50(one, "DEL")),
-                    _held(
-                        "ADDs a second, 50 at once", 4, _rate(broad, "ADD"), least=True
-                    ),
-                    _held(
-                        "DELs a second, 50 at once", 5, _rate(broad, "DEL"), least=True
-                    ),
-                )
+    with a_node(*FULL, environment=room_for(60)) as node, node.pods(PODS) as pods:
+        lean = [
+            node.native(NATIVE, *LEAN),
+            node.python(PYTHON, *LEAN),
+            node.others(PTP, PEER),
+        ]
+        if asked.against is not None:
+            lean.append(node.stranger(asked.against, asked.path))
+        yield _bursts(node, pods, lean, asked)
+        yield _starts(pods, lean)
+        yield _cold(node, pods, lean)
+        full = (node.native(NATIVE, *FULL), node.others(CHAIN, *PEER_CHAIN))
+        yield _chains(node, pods, full, asked)
+
+
+# -- bursts ----------------------------------------------------------------------------
+
+
+def _bursts(
+    node: BenchNode, pods: Sequence[Pod], lean: Sequence[Contender], asked: Asked
+) -> Table:
+    breadths = AT_ONCE[::2] if asked.quick else AT_ONCE
+    groups = {n: pods if n > 1 else pods[:FEW] for n in breadths}
+    rounds = QUICK_ROUNDS if asked.quick else ROUNDS
+    found = _compare(node, groups, lean, rounds)
+
+    def ratio(command: Command, n: int, who: str = NATIVE) -> float:
+        return found[command, n, who].p50 / found[command, n, PTP].p50
+
+    def rates(command: Command) -> float:
+        return found[command, PODS, NATIVE].rate / found[command, PODS, PTP].rate
+
+    return Table(
+        title="Whole processes: one address, a link and its routes",
+        columns=COLUMNS,
+        rows=_rows(found, PTP),
+        note=f"Medians and percentiles of all pods of {rounds} rounds in which all "
+        "took turns; pods per second is the median of the rounds. A link that a DEL of "
+        "ours leaves dead is removed later, before the next turn begins.",
+        held=[
+            Held(what=f"ADD, p50 ÷ {PTP}", bound=0.25, reached=ratio("ADD", 1)),
+            Held(
+                what=f"ADD by Python's executable, p50 ÷ {PTP}",
+                bound=1.2,
+                reached=ratio("ADD", 1, PYTHON),
             ),
-        )
-        full = (
-            node.native("one entry", *FULL),
-            node.others("ptp + host-local, bandwidth, portmap", *PEER_CHAIN),
-        )
-        found = _compare(node, pods, full, (1, 10), max(1, rounds // 5))
-        chains = found[1, full[0].name], found[1, full[1].name]
-        yield Table(
-            title="Whole processes: the full chain, with limits and one host port",
-            columns=COLUMNS,
-            rows=_rows(found, full[1].name),
-            hold=_held("ADD of one", 0.1, _p50(chains, "ADD")),
-        )
+            Held(
+                what=f"{PODS} ADDs at once, pods per second ÷ {PTP}",
+                bound=4,
+                reached=rates("ADD"),
+                least=True,
+            ),
+            Held(what=f"DEL, p50 ÷ {PTP}", bound=0.1, reached=ratio("DEL", 1)),
+            Held(
+                what=f"{PODS} DELs at once, pods per second ÷ {PTP}",
+                bound=5,
+                reached=rates("DEL"),
+                least=True,
+            ),
+        ],
+        plots=[
+            Plot(
+                name=f"process-{command.lower()}",
+                x="pods at once",
+                y=f"{command}s per second",
+                lines={
+                    one.name: [(n, found[command, n, one.name].rate) for n in breadths]
+                    for one in lean
+                },
+            )
+            for command in _BOTH
+        ],
+    )
+
+
+def _chains(
+    node: BenchNode, pods: Sequence[Pod], full: Sequence[Contender], asked: Asked
+) -> Table:
+    groups = dict.fromkeys(AT_ONCE[:1] if asked.quick else (1, 10), pods[:CHAIN_PODS])
+    found = _compare(node, groups, full, CHAIN_ROUNDS)
+    both = (found["ADD", 1, one.name].p50 for one in full)
+    ours, theirs = both
+    return Table(
+        title="Whole processes: the full chain, with limits and one host port",
+        columns=COLUMNS,
+        rows=_rows(found, CHAIN),
+        held=[
+            Held(what="ADD of the full chain, p50", bound=0.1, reached=ours / theirs)
+        ],
+    )
+
+
+_BOTH: Final[tuple[Command, Command]] = ("ADD", "DEL")
 
 
 def _compare(
     node: BenchNode,
-    pods: Sequence[Pod],
+    groups: Mapping[int, Sequence[Pod]],
     contenders: Sequence[Contender],
-    breadths: Sequence[int],
     rounds: int,
 ) -> Found:
-    found: Found = {(n, one.name): Times() for n in breadths for one in contenders}
+    """Run ``groups``, which are by breadth."""
+    found: dict[tuple[Command, int, str], Times] = {
+        (command, n, one.name): Times()
+        for command in _BOTH
+        for n in groups
+        for one in contenders
+    }
     for turn in range(rounds + 1):
-        for n in breadths:
-            # One by one a few pods tell as much as all.
-            some = pods if n > 1 else pods[:20]
+        for n, pods in groups.items():
             for one in contenders:
-                times = Times() if turn == 0 else found[n, one.name]  # 0 warms up
-                times.note("ADD", one.run("ADD", some, n))
-                times.note("DEL", one.run("DEL", some, n))
+                for command in _BOTH:
+                    took = one.run(command, pods, n)
+                    if turn:  # 0 warms up
+                        found[command, n, one.name].note(took)
                 node.calm()
     return found
 
@@ -136,27 +210,60 @@ def _rows(found: Found, peer: str) -> list[Sequence[str]]:
             command,
             str(n),
             name,
-            f"{times.p50(command):.2f}",
-            f"{times.p99(command):.1f}",
-            f"{times.rate(command):.0f}",
-            f"{_p50((times, found[n, peer]), command):.2f}",
-            f"{_rate((times, found[n, peer]), command):.1f}",
+            f"{times.p50:.2f}",
+            f"{times.p99:.1f}",
+            f"{times.rate:.0f}",
+            f"{times.p50 / found[command, n, peer].p50:.2f}",
+            f"{times.rate / found[command, n, peer].rate:.1f}",
         )
-        for command in ("ADD", "DEL")
-        for (n, name), times in found.items()
+        for (command, n, name), times in found.items()
     ]
 
 
-def _p50(both: tuple[Times, Times], command: str) -> float:
-    mine, peers = both
-    return mine.p50(command) / peers.p50(command)
+# -- starts alone, and cold ------------------------------------------------------------
 
 
-def _rate(both: tuple[Times, Times], command: str) -> float:
-    mine, peers = both
-    return mine.rate(command) / peers.rate(command)
+def _starts(pods: Sequence[Pod], lean: Sequence[Contender]) -> Table:
+    """Tell what of a burst is the start of processes, and what starts them."""
+    found = {(n, one.name): Times() for n in AT_ONCE for one in lean}
+    for _ in range(QUICK_ROUNDS):
+        for n in AT_ONCE:
+            for one in lean:
+                found[n, one.name].note(one.run("VERSION", pods, n))
+    return Table(
+        title="Whole processes: a start alone",
+        columns=("at once", "what", "p50, ms", "per s"),
+        rows=[
+            (str(n), name, f"{times.p50:.2f}", f"{times.rate:.0f}")
+            for (n, name), times in found.items()
+        ],
+        note="The first executable of each chain is asked for its versions: it does "
+        "nothing else. The starter takes its share, too.",
+    )
 
 
-def _held(what: str, wanted: float, reached: float, *, least: bool = False) -> str:
-    bound = "at least" if least else "at most"
-    return f"{what} ÷ the peer's, to hold: {bound} {wanted:g}. Reached: {reached:.2f}."
+def _cold(node: BenchNode, pods: Sequence[Pod], lean: Sequence[Contender]) -> Table:
+    first, others = pods[:1], pods[1:FEW]
+    rows: dict[tuple[str, str], list[float]] = {}
+
+    def note(when: str, one: Contender, some: Sequence[Pod]) -> None:
+        rows.setdefault((when, one.name), []).extend(one.run("ADD", some, 1).each)
+        one.run("DEL", some, 1)
+
+    for _ in range(QUICK_ROUNDS):
+        node.restart({})
+        note("first after the agent's start", lean[0], first)
+        for one in lean:
+            time.sleep(REST)
+            note(f"after {REST:g} s of rest", one, first)
+            note("at once after another", one, others)
+            node.calm()
+    return Table(
+        title="Whole processes: a cold ADD",
+        columns=("when", "what", "p50, ms"),
+        rows=[
+            (when, name, f"{1e3 * median(took):.2f}")
+            for (when, name), took in sorted(rows.items())
+        ],
+        note="At rest, processors sleep and caches are others'. Files stay in memory.",
+    )

@@ -2,58 +2,103 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Final
 
+from attrs import frozen
+
+from bench.asked import Asked
+from bench.kubernetes import api_server
 from bench.node import MANY, BenchNode, a_node
-from bench.tables import Table
+from bench.tables import Held, Table
 from eniplug.lab.control import ask
 
 PODS: Final = 250
-IDLE: Final = 5.0
+STARTS: Final = 5
+HELPS: Final = 11
+IDLE: Final = 10.0
+QUICK_IDLE: Final = 3.0
 QUIET: Final = 2.0
 QUIET_WITHIN: Final = 60.0
-HOLD: Final = 90
-"""MB that the agent may have."""
 
 
-def measure(rounds: int) -> Iterator[Table]:
-    """Start an agent, give it pods and take them again."""
-    count = PODS if rounds > 5 else PODS // 5  # noqa: PLR2004
+@frozen
+class Weight:
+    """Resident memory in MB, and per cent of one processor while nothing is asked."""
+
+    memory: float
+    idle: float
+
+
+def measure(asked: Asked) -> Iterator[Table]:
+    """Start an agent, give it pods and take them again; then with Kubernetes."""
+    idle = QUICK_IDLE if asked.quick else IDLE
     more = {"ENIPLUG_MAX_PODS": str(PODS)}
-    with a_node(*MANY, environment=more) as node, node.pods(count) as pods:
-        empty = node.agent
+    with a_node(*MANY, environment=more) as node, node.pods(PODS) as pods:
         eniplug = node.native("eniplug", *MANY)
-        memory, idle = _memory(empty), _idle(empty)
-        calls = _calls(node)
+        calls = [_settled(node)]
+        starts = [_start(node, {})]
+        weights = [_weigh(node, idle)]
         eniplug.run("ADD", pods, 10)
-        full_calls = _settled(node)
-        full, full_idle = _memory(empty), _idle(empty)
-        eniplug.run("DEL", pods, 10)
-        last_calls = _settled(node)
-        ask(node.names, "agent", number=1, do="stop")
-        began = time.monotonic()
-        ask(node.names, "agent", number=1, do="start")
-        start = time.monotonic() - began
+        calls.append(_settled(node))
+        weights.append(_weigh(node, idle))
+        starts.append(_start(node, {}))
+        with api_server(node) as kubernetes:
+            starts.append(_start(node, kubernetes))
+            eniplug.run("DEL", pods, 10)
+            eniplug.run("ADD", pods, 10)
+            _settled(node)
+            weights.append(_weigh(node, idle))
+            before = _calls(node)
+            eniplug.run("DEL", pods, 10)
+            back = _settled(node) - before
+    empty, full, asking = weights
     yield Table(
         title="The agent: prefixes, default warm targets",
-        columns=("", "no pods", f"{count} pods", "none again"),
+        columns=("", "no pods", f"{PODS} pods", f"{PODS} pods, asking Kubernetes"),
         rows=[
-            ("resident memory, MB", f"{memory:.0f}", f"{full:.0f}", ""),
-            ("processor when idle, %", f"{idle:.1f}", f"{full_idle:.1f}", ""),
-            (
-                "EC2 calls from there to here",
-                "",
-                f"{full_calls - calls}",
-                f"{last_calls - full_calls}",
-            ),
-            ("start to ready, s", "", "", f"{start:.2f}"),
+            ("resident memory, MB", *(f"{one.memory:.0f}" for one in weights)),
+            ("processor when idle, %", *(f"{one.idle:.2f}" for one in weights)),
+            ("start to ready, s", *(f"{one:.2f}" for one in starts)),
+            (f"EC2 calls for 0 → {PODS} → 0 pods", "", *_went(calls, back)),
         ],
-        hold=f"To hold: at most {HOLD} MB. Reached: {max(memory, full):.0f}.",
+        note=f"A start is the median of {STARTS}, with the pods of its column there.",
+        held=[
+            Held(what="Agent, MB", bound=90, reached=max(empty.memory, full.memory)),
+            Held(what="Agent with Kubernetes, MB", bound=115, reached=asking.memory),
+            Held(
+                what="Agent when idle, % of a processor", bound=0.5, reached=full.idle
+            ),
+        ],
     )
+    took = 1e3 * median(_help() for _ in range(HELPS))
+    yield Table(
+        title="The command line",
+        columns=("", "p50, ms"),
+        rows=[("eniplug --help", f"{took:.0f}")],
+        held=[Held(what="eniplug --help, ms", bound=150, reached=took)],
+    )
+
+
+def _went(calls: list[int], back: int) -> tuple[str, str]:
+    return f"{calls[1] - calls[0]} there", f"{back} back"
+
+
+def _weigh(node: BenchNode, idle: float) -> Weight:
+    pid = node.agent
+    time.sleep(QUIET)
+    before = _processor(pid)
+    time.sleep(idle)
+    return Weight(_memory(pid), 100 * (_processor(pid) - before) / idle)
+
+
+def _start(node: BenchNode, environment: Mapping[str, str]) -> float:
+    return median(node.restart(environment) for _ in range(STARTS))
 
 
 def _memory(pid: int) -> float:
@@ -64,17 +109,9 @@ def _memory(pid: int) -> float:
 
 
 def _processor(pid: int) -> float:
-    """Return utime and stime in seconds (proc_pid_stat(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _idle(pid: int) -> float:
-    """Return the per cent of one processor that it takes while nothing is asked."""
-    time.sleep(QUIET)
-    before = _processor(pid)
-    time.sleep(IDLE)
-    return 100 * (_processor(pid) - before) / IDLE
+    """Return the seconds that all threads have run (kernel: sched-stats)."""
+    stats = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(one.read_text().split()[0]) for one in stats) / 1e9
 
 
 def _calls(node: BenchNode) -> int:
@@ -90,3 +127,11 @@ def _settled(node: BenchNode) -> int:
         if (now := _calls(node)) != calls:
             calls, since = now, time.monotonic()
     return calls
+
+
+def _help() -> float:
+    """Return the seconds of one whole process."""
+    began = time.perf_counter()
+    command = (str(Path(sys.executable).with_name("eniplug")), "--help")
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began

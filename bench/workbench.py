@@ -1,10 +1,12 @@
 """An agent's path of an ADD in this process, and the floor under it.
 
-The same parts as in the agent, put together without its threads, cloud and socket.
+The same parts as in the agent, put together without its threads, cloud and socket; its
+store is where it is told, and what the start made is kept from the garbage collector.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -130,6 +132,7 @@ class Workbench:
     """Answers requests as the agent does; made and used inside the host's namespace."""
 
     def __init__(self, folder: Path, addresses: int, plugins: Sequence[str]) -> None:
+        folder.mkdir()
         tools.ip(["link add ens5 type veth peer name vpc", f"addr add {OWN} dev ens5"])
         tools.ip(["link set ens5 up"])
         self._log = (folder / "workbench.log").open("w")
@@ -152,6 +155,8 @@ class Workbench:
         )
         config = {**entry(*plugins), "cniVersion": VERSION, "name": NETWORK}
         self._stdin = json.dumps(config).encode()
+        gc.collect()
+        gc.freeze()
 
     def answer(self, command: Command, pod: Pod) -> None:
         """Carry a request out. Raises RuntimeError when it is refused."""
@@ -179,6 +184,7 @@ class Workbench:
 
     def close(self) -> None:
         """Close the store and the log."""
+        gc.unfreeze()
         self._store.close()
         self._log.close()
 
