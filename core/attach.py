@@ -24,6 +24,7 @@ import structlog
 from attrs import evolve, frozen
 
 from eniplug.core.chain import Chain
+from eniplug.core.crew import aside
 from eniplug.core.kernel import Kernel
 from eniplug.core.locks import KeyLocks
 from eniplug.core.parts import AttachmentKey, Life, Part
@@ -217,7 +218,8 @@ class Attachments:
     ) -> tuple[Allocation, Desk]:
         end = time.monotonic() + self._patience
         while True:
-            waiter.turn.wait(LOOK)
+            with aside():
+                waiter.turn.wait(LOOK)
             waiter.turn.clear()
             if waiter.cancelled:
                 raise cancelled(waiter)

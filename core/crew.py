@@ -1,4 +1,9 @@
-"""Threads that carry out requests, started when they are first needed.
+"""Threads that carry out requests: few at a time, and more while those wait.
+
+One interpreter runs one thread at a time.  When fifty are ready they take turns at
+every system call, and all are slower than if they had come one after the other: 50 DELs
+at once took twice as long.  So few run, and a thread that waits for anything but the
+processor (an address, a plugin, a lock) says so, and another one runs meanwhile.
 
 Who was free last works next: what it touched last is still in the processor's caches.
 """
@@ -6,8 +11,9 @@ Who was free last works next: what it touched last is still in the processor's c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from threading import Lock, Thread
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from threading import Lock, Thread, local
 
 from attrs import define, field
 
@@ -24,54 +30,96 @@ class _Hand:
 
 
 class Crew:
-    """At most so many threads; work that finds none free waits for one, in order."""
+    """Does work in the order in which it comes.
 
-    def __init__(self, most: int, name: str) -> None:
+    ``running`` threads run at a time; ``most`` is how many there may be with those that
+    wait.
+    """
+
+    def __init__(self, running: int, most: int, name: str) -> None:
+        self._may_run = running
         self._most = most
         self._name = name
         self._mutex = Lock()
+        self._work: deque[Work] = deque()
         self._idle: list[_Hand] = []
-        self._waiting: deque[Work] = deque()
         self._started = 0
+        self._running = 0
         self._over = False
 
     def give(self, work: Work) -> None:
         """Have it done by a thread of the crew."""
         with self._mutex:
-            if self._idle:
-                hand = self._idle.pop()
-                hand.work = work
-                hand.turn.release()
-            elif self._started < self._most:
-                self._start(work)
-            else:
-                self._waiting.append(work)
+            self._work.append(work)
+            self._call_up()
 
     def dismiss(self) -> None:
-        """Forget what waits; threads end with what they are at, and nobody waits."""
+        """Forget what has not begun; each thread ends with what it is at."""
         with self._mutex:
             self._over = True
-            self._waiting.clear()
+            self._work.clear()
             for hand in self._idle:
-                hand.work = None
                 hand.turn.release()
 
-    def _start(self, work: Work) -> None:
-        hand = _Hand(work)
+    def _call_up(self) -> None:
+        """Begin what may begin; the mutex is held."""
+        while self._work and self._running < self._may_run:
+            if self._idle:
+                hand = self._idle.pop()
+                hand.work = self._work.popleft()
+                hand.turn.release()
+            elif self._started < self._most:
+                self._start(_Hand(self._work.popleft()))
+            else:
+                return
+            self._running += 1
+
+    def _start(self, hand: _Hand) -> None:
         hand.turn.acquire()
         name = f"{self._name}-{self._started}"
         self._started += 1
         Thread(target=self._run, args=(hand,), name=name, daemon=True).start()
 
     def _run(self, hand: _Hand) -> None:
+        _this_thread.crew = self
         while hand.work is not None:
             hand.work()
             hand.work = None  # an idle thread holds nothing of a pod
             with self._mutex:
-                if self._waiting:
-                    hand.work = self._waiting.popleft()
+                if self._work and self._running <= self._may_run:
+                    hand.work = self._work.popleft()
                     continue
+                self._running -= 1
                 if self._over:
                     return
                 self._idle.append(hand)
             hand.turn.acquire()
+
+    @contextmanager
+    def step_aside(self) -> Generator[None]:
+        """Let another run.  To come back takes no wait, so nobody waits for nobody."""
+        with self._mutex:
+            self._running -= 1
+            self._call_up()
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._running += 1
+
+
+class _ThisThread(local):
+    crew: Crew | None = None
+
+
+_this_thread = _ThisThread()
+
+
+@contextmanager
+def aside() -> Generator[None]:
+    """Wait inside this, for whatever is not the processor; any thread may."""
+    if _this_thread.crew is None:
+        yield
+        return
+    with _this_thread.crew.step_aside():
+        yield

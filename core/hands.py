@@ -16,6 +16,8 @@ from weakref import finalize
 
 from attrs import define, field, frozen
 
+from eniplug.core.crew import aside
+
 T = TypeVar("T")
 
 HANDS: Final = 32
@@ -179,8 +181,10 @@ class Hands:
         Raises what it raises, and Overdue.
         """
         run = Run()
-        self._take().give(run, work)
-        if run.wait(self._limit):
+        with aside():
+            self._take().give(run, work)
+            in_time = run.wait(self._limit)
+        if in_time:
             found: T = run.result()
             return found
         with self._mutex:

@@ -8,6 +8,8 @@ from threading import Lock
 
 from attrs import define, field
 
+from eniplug.core.crew import aside
+
 
 @define
 class _Counted:
@@ -34,10 +36,13 @@ class KeyLocks:
             if counted is None:
                 counted = self._locks[key] = _Counted()
             counted.users += 1
+        if not counted.lock.acquire(blocking=False):
+            with aside():
+                counted.lock.acquire()
         try:
-            with counted.lock:
-                yield
+            yield
         finally:
+            counted.lock.release()
             self._leave(key, counted)
 
     @contextmanager

@@ -14,6 +14,7 @@ from threading import Lock
 from attrs import evolve
 
 from eniplug.core.chain import Chain, Declaration
+from eniplug.core.crew import aside
 from eniplug.core.kernel import Kernel
 from eniplug.core.parts import Life
 from eniplug.core.state import State
@@ -81,7 +82,7 @@ class NodeScope:
         """Settle what a chain wants on the node, at its first use."""
         if chain in self._chains:
             return
-        with self._lock:
+        with aside(), self._lock:
             if chain not in self._chains:
                 self._settle(self._node, [*self._chains, chain])
                 self._chains.append(chain)

@@ -23,6 +23,7 @@ from eniplug.core.answers import may_be_off, passed_on, result_for
 from eniplug.core.attach import Attachments, Request
 from eniplug.core.chain import Chain
 from eniplug.core.chains import Chains, names_of
+from eniplug.core.crew import aside
 from eniplug.core.entries import plugins_of, plugins_to_remove
 from eniplug.core.kernel.netlink import check_netns
 from eniplug.core.modes import ANNOTATIONS
@@ -106,7 +107,8 @@ class Requests:
         began = time.perf_counter()
         try:
             if wire.ASK in request.environ:
-                told = asks.answer(self._reporter, request.environ)
+                with aside():  # as long as it takes, pods go on
+                    told = asks.answer(self._reporter, request.environ)
                 return 0, json.dumps(told).encode()
             call = protocol.parse_call(request.environ)
             conf = _config(call, request.stdin)
@@ -155,9 +157,11 @@ class Requests:
                 plugins = plugins_of(conf, self._settings)
                 if plugins or not may_be_off(conf):
                     wanted = self._request(call, conf, request, plugins)
-                    self._attachments.check(wanted)
+                    with aside():
+                        self._attachments.check(wanted)
             case "GC":
-                self._collect(conf)
+                with aside():
+                    self._collect(conf)
             case "STATUS":
                 self._status()
             case _:

@@ -31,6 +31,9 @@ log = structlog.get_logger()
 PATIENCE: Final = 2.0
 """Seconds within which a client must have sent its request."""
 
+RUNNING: Final = 2
+"""Requests that run at a time: while the kernel works for one, another one can."""
+
 THREADS: Final = 320
 """More than the 256 ADDs that may run at a time, so that a DEL always finds one."""
 
@@ -49,7 +52,7 @@ class Server:
         self._path = path
         self._handler = handler
         self._events = selectors.DefaultSelector()
-        self._crew = Crew(THREADS, "request")
+        self._crew = Crew(RUNNING, THREADS, "request")
         self._silent: dict[socket.socket, tuple[Reader, float]] = {}
         self._front = Thread(target=self._run, name="front", daemon=True)
         self._wake, self._woken = socket.socketpair()
