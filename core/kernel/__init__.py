@@ -22,6 +22,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
+from eniplug.core.crew import aside
 from eniplug.core.kernel import flows, graves, uapi
 from eniplug.core.kernel.changes import Changes, removal, vanishes
 from eniplug.core.kernel.compare import Difference, differences
@@ -196,7 +197,11 @@ class Kernel:
         """
         stale = [one for one in objects if isinstance(one, StaleFlows)]
         if stale:
-            with suppress(OSError), self._connect(uapi.NETLINK_NETFILTER) as socket:
+            with (
+                aside(),
+                suppress(OSError),
+                self._connect(uapi.NETLINK_NETFILTER) as socket,
+            ):
                 for one in stale:
                     flows.forget(socket, one)
 
