@@ -14,11 +14,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
 
 from attrs import frozen
 
@@ -26,8 +24,7 @@ from eniplug.lab import leash
 from kit.cri import Cri
 from kit.labs import LabHand
 from kit.oci import write_image
-
-T = TypeVar("T")
+from kit.waiting import until
 
 OTHER_CONFLISTS = "/run/bridge.d"
 """On the node: what pods of the handler ``bridge`` are connected with."""
@@ -39,8 +36,6 @@ PAUSE = "localhost/pause:1"
 PORT = 8080
 WHO = "/cgi-bin/who"
 """Where each pod tells its callers by which address it sees them."""
-
-READY_WITHIN = 30.0
 
 CONFIG = f"""
 version = 2
@@ -180,12 +175,3 @@ def _removed(path: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def until(met: Callable[[], T], within: float = READY_WITHIN) -> T:
-    """Wait for a condition; returns what it gave."""
-    end = time.monotonic() + within
-    while not (found := met()):
-        assert time.monotonic() < end, met
-        time.sleep(0.01)
-    return found

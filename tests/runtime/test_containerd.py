@@ -24,12 +24,12 @@ from kit.containerd import (
     WHO,
     Containerd,
     a_containerd,
-    until,
 )
 from kit.cri import PodSpec, timed
 from kit.labs import LabHand, a_lab, conflist, entry
 from kit.names import MINE
 from kit.netns import run
+from kit.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.runtime]
 
