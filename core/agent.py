@@ -265,7 +265,8 @@ class Agent:
         One that cannot be read is set aside.
         """
         path = self._options.run_dir / "state.db"
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.chmod(0o700)  # a kubelet has made it for all to read
         if self._options.rebuild:
             set_aside(path)
         elif path.exists():

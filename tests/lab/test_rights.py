@@ -20,6 +20,7 @@ BITS: Final = {"NET_ADMIN": 12, "SYS_ADMIN": 21}
 """Numbers of capabilities (linux/capability.h)."""
 
 CONTAINER: Final = """
+chmod 755 /run/eniplug
 mkdir -p /run/host/proc/sys/net
 mount --bind /proc/sys/net /run/host/proc/sys/net
 mount --bind /proc/sys /proc/sys
@@ -29,7 +30,10 @@ exec setpriv --no-new-privs --inh-caps=-all --bounding-set=-all,{caps} sh -euc '
 grep -q "^CapEff:.*{mask:016x}$" /proc/self/status
 exec {python} -m eniplug.core.cli agent --proc-sys /run/host/proc/sys'
 """
-"""What a runtime does of it: /proc/sys read-only, and few capabilities."""
+"""What a runtime does of it: /proc/sys read-only, and few capabilities.
+
+The kubelet makes a hostPath's directory, of mode 0755.
+"""
 
 
 def agent_container() -> dict[str, Any]:
@@ -58,6 +62,7 @@ def test_pods_come_and_go_with_the_rights_of_the_manifest(tmp_path: Path) -> Non
         agent=("unshare", "--mount", "sh", "-euc", script),
         environment={"ENIPLUG_CONFLIST": str(chosen)},
     ) as lab:
+        assert lab.inside("node1", "stat", "-c%a", "/run/eniplug") == "700\n"
         before = lab.picture()
         addresses = lab.add("one", "two")
         lab.inside("one", "ping", "-c1", "-W5", addresses["two"])
