@@ -290,7 +290,8 @@ def test_a_prometheus_scrapes_the_port_that_it_reaches() -> None:
 def test_the_containers_have_the_rights_they_need_and_no_more(name: str) -> None:
     install, agent_ = (one["securityContext"] for one in containers(name))
 
-    assert install["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN"]}
+    assert install["capabilities"] == {"drop": ["ALL"]}
+    assert install["allowPrivilegeEscalation"] is False
     assert agent_["capabilities"] == {
         "drop": ["ALL"],
         "add": ["NET_ADMIN", "SYS_ADMIN"],

@@ -78,8 +78,16 @@ _APART = (
 class Containerd:
     """One that runs; `cri` is how it is asked, `init` the process that starts it."""
 
+    lab: LabHand
     cri: Cri
     init: int
+
+    def load(self, archive: Path, image: str) -> None:
+        """Have it take an image; returns when pods can be made of it."""
+        ctr = ("ctr", "-n", "k8s.io", "images", "import")
+        self.lab.inside("node1", *ctr, str(archive))
+        # It hears of an image a moment after it is there.
+        until(lambda: self.cri.has_image(image))
 
     def kill(self) -> None:
         """SIGKILL it, its shims and pods live on; wait until it is back."""
@@ -101,11 +109,9 @@ def a_containerd(lab: LabHand, folder: Path) -> Generator[Containerd]:
         socket = Path(f"/proc/{init}/root/run/containerd/containerd.sock")
         with closing(Cri(socket, f"/{lab.names.lab}")) as cri:
             until(cri.ready)
-            ctr = ("ctr", "-n", "k8s.io", "images", "import")
-            lab.inside("node1", *ctr, str(image))
-            # It hears of an image a moment after it is there.
-            until(lambda: cri.has_image(PAUSE))
-            yield Containerd(cri, init)
+            runtime = Containerd(lab, cri, init)
+            runtime.load(image, PAUSE)
+            yield runtime
     except BaseException:
         print(log.read_text()[-20000:])
         raise

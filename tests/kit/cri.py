@@ -26,6 +26,9 @@ class PodSpec:
     ports: Mapping[int, int] = {}
     """Port of the node: port of the pod (TCP)."""
     uid: str = field(factory=lambda: str(uuid.uuid4()))
+    host_network: bool = False
+    logs: Path | None = None
+    """The folder that takes what its containers print."""
 
 
 class Cri:
@@ -66,19 +69,30 @@ class Cri:
 
     def run(self, pod: PodSpec, handler: str = "") -> str:
         """RunPodSandbox; returns the sandbox's id."""
-        config = MESSAGES.PodSandboxConfig(
+        wanted = MESSAGES.RunPodSandboxRequest(
+            config=self._config(pod), runtime_handler=handler
+        )
+        answer = self._runtime.RunPodSandbox(wanted, timeout=WITHIN)
+        return str(answer.pod_sandbox_id)
+
+    def _config(self, pod: PodSpec) -> Any:
+        network = MESSAGES.NODE if pod.host_network else MESSAGES.POD
+        return MESSAGES.PodSandboxConfig(
             metadata={"name": pod.name, "uid": pod.uid, "namespace": "default"},
-            hostname=pod.name,
+            hostname="" if pod.host_network else pod.name,
+            log_directory=str(pod.logs or ""),
             port_mappings=[
                 {"host_port": outer, "container_port": inner}
                 for outer, inner in pod.ports.items()
             ],
             annotations=pod.annotations,
-            linux={"cgroup_parent": self._cgroup},
+            linux={
+                "cgroup_parent": self._cgroup,
+                "security_context": {
+                    "namespace_options": {"network": network, "pid": MESSAGES.CONTAINER}
+                },
+            },
         )
-        wanted = MESSAGES.RunPodSandboxRequest(config=config, runtime_handler=handler)
-        answer = self._runtime.RunPodSandbox(wanted, timeout=WITHIN)
-        return str(answer.pod_sandbox_id)
 
     def stop(self, sandbox: str) -> None:
         """StopPodSandbox."""
@@ -97,6 +111,28 @@ class Cri:
         """All sandboxes by id: whether they run."""
         said = self._runtime.ListPodSandbox(MESSAGES.Empty(), timeout=WITHIN)
         return {item.id: item.state == MESSAGES.SANDBOX_READY for item in said.items}
+
+    def start(self, sandbox: str, pod: PodSpec, config: Mapping[str, Any]) -> str:
+        """CreateContainer, of a ContainerConfig, and StartContainer; returns its id."""
+        wanted = MESSAGES.CreateContainerRequest(
+            pod_sandbox_id=sandbox, config=config, sandbox_config=self._config(pod)
+        )
+        made = self._runtime.CreateContainer(wanted, timeout=WITHIN)
+        self._runtime.StartContainer(made, timeout=WITHIN)
+        return str(made.container_id)
+
+    def ended(self, container: str) -> int | None:
+        """Tell a container's exit status; None while it runs."""
+        wanted = MESSAGES.ContainerId(container_id=container)
+        status = self._runtime.ContainerStatus(wanted, timeout=WITHIN).status
+        exited = status.state == MESSAGES.CONTAINER_EXITED
+        return int(status.exit_code) if exited else None
+
+    def execute(self, container: str, *command: str) -> tuple[int, str]:
+        """ExecSync; returns the exit status, and all that was printed."""
+        wanted = MESSAGES.ExecSyncRequest(container_id=container, cmd=command)
+        done = self._runtime.ExecSync(wanted, timeout=WITHIN)
+        return int(done.exit_code), (done.stdout + done.stderr).decode()
 
 
 def _id(sandbox: str) -> Any:
