@@ -51,6 +51,16 @@ def test_both_policies_together_are_what_the_agent_calls() -> None:
     assert allowed("ipv4") | allowed("ipv6") == CALLED
 
 
+def test_each_call_is_made_under_the_name_of_its_action() -> None:
+    source = inspect.getsource(ec2_boto)
+    calls = re.findall(r'_client\.(?:get_paginator\("(\w+)"\)|(\w+)\()', source)
+    made = {page or call for page, call in calls} - {"close", "get_paginator"}
+
+    named = {re.sub("_?([a-z0-9]+)", lambda m: m[1].capitalize(), one) for one in made}
+
+    assert named == CALLED
+
+
 @pytest.mark.parametrize("name", ["ipv4", "ipv6"])
 def test_only_what_describes_is_allowed_everywhere(name: str) -> None:
     for one in policy(name):
