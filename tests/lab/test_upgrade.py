@@ -22,11 +22,21 @@ THERE: Final = "python"
 BACK: Final = "python" if native_path() is None else "native"
 
 
-def upgrade(lab: LabHand, executable: str, *words: str) -> dict[str, str]:
+NEWER: Final = """
+import sqlite3
+sqlite3.connect("/run/eniplug/state.db").execute("pragma user_version = 99")
+"""
+"""Give the store a format that only a later version reads."""
+
+
+def upgrade(
+    lab: LabHand, executable: str, *words: str, meanwhile: str = ""
+) -> dict[str, str]:
     """Do what the DaemonSet's pod does; a pod comes while no agent is there."""
     command = (sys.executable, "-m", "eniplug.core.cli", "install")
     lab.inside("node1", *command, "--executable", executable, *words)
     lab.run("agent", "stop", "1")
+    lab.inside("node1", sys.executable, "-c", meanwhile)
     with ThreadPoolExecutor(1) as runtime:
         added = runtime.submit(lab.add, f"amid-{executable}")
         lab.run("agent", "start", "1")
@@ -58,10 +68,12 @@ def test_no_packet_and_no_pod_is_lost_by_an_upgrade_and_the_way_back() -> None:
         with stream(lab, "one", pods["two"]) as said:
             # What the lab has put there is in no record: it is set aside.
             there = upgrade(lab, THERE, "--replace")
-            back = upgrade(lab, BACK)
+            back = upgrade(lab, BACK, meanwhile=NEWER)
             lab.inside("node1", "ping", "-c1", "-W5", *there.values())
             lab.inside("node1", "ping", "-c1", "-W5", *back.values())
 
+        assert "the store is set aside" in lab.log()
+        assert len({*pods.values(), *there.values(), *back.values()}) == 4
         assert " 0% packet loss" in said[0], said
         assert int(said[0].partition(" packets transmitted")[0].split()[-1]) > 100
         undone = lab.inside(
