@@ -41,6 +41,7 @@ from eniplug.core.imds import Imds
 from eniplug.core.imds_only import ImdsOnly
 from eniplug.core.install import FOLDER, SHIPPED, install_conflist
 from eniplug.core.kernel import Kernel
+from eniplug.core.kernel.netlink import may_enter
 from eniplug.core.kernel.reaper import Reaper
 from eniplug.core.kernel.survey import survey
 from eniplug.core.kube import Kube, connector
@@ -484,6 +485,10 @@ def command(**options: object) -> None:
     if os.geteuid() != 0:
         msg = "the agent needs root: it enters network namespaces"
         raise ConfigError(msg, "run it as root")
+    # Else it would be ready, and each pod would fail.
+    if not may_enter():
+        msg = "the agent may not enter network namespaces"
+        raise ConfigError(msg, "give it the capability SYS_ADMIN")
     failed = False
     try:
         agent = Agent(Options(**options), os.environ)  # type: ignore[arg-type]

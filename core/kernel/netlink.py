@@ -283,6 +283,18 @@ def inside(fd: int, work: Callable[[], T]) -> T:
         os.close(back)
 
 
+def may_enter() -> bool:
+    """Tell whether network namespaces may be entered: it takes CAP_SYS_ADMIN."""
+    own = os.open(OWN_NETNS, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _setns(own)
+    except PermissionError:
+        return False
+    finally:
+        os.close(own)
+    return True
+
+
 def _setns(fd: int) -> None:
     if _libc.setns(fd, CLONE_NEWNET):
         code = ctypes.get_errno()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -40,6 +41,23 @@ def agent_container() -> dict[str, Any]:
     objects = yaml.safe_load_all(MANIFEST.read_text())
     [found] = [one for one in objects if one and one["kind"] == "DaemonSet"]
     return dict(found["spec"]["template"]["spec"]["containers"][0])
+
+
+def test_an_agent_that_may_not_enter_pods_does_not_start() -> None:
+    setpriv = ("setpriv", "--inh-caps=-all", "--bounding-set=-sys_admin")
+
+    done = subprocess.run(
+        [*setpriv, sys.executable, "-m", "eniplug.core.cli", "agent"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "eniplug: the agent may not enter network namespaces\n"
+        "give it the capability SYS_ADMIN\n"
+    )
 
 
 def test_pods_come_and_go_with_the_rights_of_the_manifest(tmp_path: Path) -> None:
