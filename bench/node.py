@@ -16,9 +16,7 @@ from attrs import frozen
 from bench.burst import Contender, Pod
 from eniplug.cni import executable_path
 from eniplug.cni.conflist import Conflist
-from eniplug.core.kernel import decode, encode_links
-from eniplug.core.kernel.graves import GRAVES
-from eniplug.core.kernel.netlink import Socket
+from eniplug.core.kernel import Kernel
 from eniplug.lab import launch, netns
 from eniplug.lab.control import ask
 from eniplug.lab.names import Names
@@ -30,7 +28,7 @@ LEAN: Final = ("secondary-ip", "pod-veth", "flat-routes")
 FULL: Final = (*LEAN, "snat", "bandwidth", "host-ports")
 CAPABILITIES: Final = {"bandwidth": True, "portMappings": True}
 
-CALM_WITHIN: Final = 20.0
+SETTLE: Final = 0.05
 
 
 def entry(*plugins: str) -> dict[str, Any]:
@@ -118,13 +116,17 @@ class BenchNode:
             network=conflist.name,
         )
 
-    def calm(self) -> None:
-        """Wait until no dead link is left to be removed."""
-        end = time.monotonic() + CALM_WITHIN
-        while self.inside.call(_dead_links):
-            if time.monotonic() > end:
-                raise TimeoutError("dead links are still there")
-            time.sleep(0.05)
+    def calm(self) -> float:
+        """Remove dead links, which the agent does within two seconds, and settle.
+
+        Returns the seconds of the removal.
+        """
+        began = time.perf_counter()
+        while self.inside.call(Kernel().reap):
+            pass
+        took = time.perf_counter() - began
+        time.sleep(SETTLE)
+        return took
 
     @contextmanager
     def pods(self, count: int, prefix: str = "p") -> Generator[Sequence[Pod]]:
@@ -175,9 +177,3 @@ def a_node(
             yield BenchNode(names=names, inside=inside, beside=beside, against=against)
     finally:
         launch.down(names)
-
-
-def _dead_links() -> bool:
-    with Socket() as socket:
-        links = map(decode.link, socket.dump(encode_links.LOOK_LINKS))
-        return any(link.group in GRAVES for link in links)

@@ -19,7 +19,7 @@ from bench.workbench import Times, Workbench, clocks, descriptor, packed, replay
 
 PODS: Final = 20
 ROUNDS: Final = 15
-QUICK_ROUNDS: Final = 7
+QUICK_ROUNDS: Final = 5
 RESTED: Final = 5
 """Pods of each round that come after a rest."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -16,15 +17,17 @@ from bench.asked import Asked
 from bench.kubernetes import api_server
 from bench.node import MANY, BenchNode, a_node
 from bench.tables import Held, Table
+from eniplug.core.cloud import GIVE_BACK_EVERY
 from eniplug.lab.control import ask
 
 PODS: Final = 250
 STARTS: Final = 5
+QUICK_STARTS: Final = 3
 HELPS: Final = 11
 IDLE: Final = 10.0
 QUICK_IDLE: Final = 3.0
 QUIET: Final = 2.0
-QUIET_WITHIN: Final = 60.0
+SETTLED_WITHIN: Final = GIVE_BACK_EVERY + 10
 
 
 @frozen
@@ -38,25 +41,24 @@ class Weight:
 def measure(asked: Asked) -> Iterator[Table]:
     """Start an agent, give it pods and take them again; then with Kubernetes."""
     idle = QUICK_IDLE if asked.quick else IDLE
+    count = QUICK_STARTS if asked.quick else STARTS
     more = {"ENIPLUG_MAX_PODS": str(PODS)}
     with a_node(*MANY, environment=more) as node, node.pods(PODS) as pods:
         eniplug = node.native("eniplug", *MANY)
-        calls = [_settled(node)]
-        starts = [_start(node, {})]
-        weights = [_weigh(node, idle)]
+        weights, calls = [_weigh(node, idle)], [_settled(node)]
         eniplug.run("ADD", pods, 10)
         calls.append(_settled(node))
         weights.append(_weigh(node, idle))
-        starts.append(_start(node, {}))
+        eniplug.run("DEL", pods, 10)
+        calls.append(_settled(node, more_than=calls[-1]))
+        starts = [_start(node, {}, count)]
+        eniplug.run("ADD", pods, 10)
+        starts.append(_start(node, {}, count))
         with api_server(node) as kubernetes:
-            starts.append(_start(node, kubernetes))
+            starts.append(_start(node, kubernetes, count))
             eniplug.run("DEL", pods, 10)
             eniplug.run("ADD", pods, 10)
-            _settled(node)
             weights.append(_weigh(node, idle))
-            before = _calls(node)
-            eniplug.run("DEL", pods, 10)
-            back = _settled(node) - before
     empty, full, asking = weights
     yield Table(
         title="The agent: prefixes, default warm targets",
@@ -65,9 +67,10 @@ def measure(asked: Asked) -> Iterator[Table]:
             ("resident memory, MB", *(f"{one.memory:.0f}" for one in weights)),
             ("processor when idle, %", *(f"{one.idle:.2f}" for one in weights)),
             ("start to ready, s", *(f"{one:.2f}" for one in starts)),
-            (f"EC2 calls for 0 → {PODS} → 0 pods", "", *_went(calls, back)),
+            ("EC2 calls until there", *_steps(calls), ""),
         ],
-        note=f"A start is the median of {STARTS}, with the pods of its column there.",
+        note=f"A start is the median of {count}, with the pods of its column there. "
+        f"The calls for no pods are those for the way back from {PODS}.",
         held=[
             Held(what="Agent, MB", bound=90, reached=max(empty.memory, full.memory)),
             Held(what="Agent with Kubernetes, MB", bound=115, reached=asking.memory),
@@ -76,17 +79,20 @@ def measure(asked: Asked) -> Iterator[Table]:
             ),
         ],
     )
-    took = 1e3 * median(_help() for _ in range(HELPS))
+    helps = [_help() for _ in range(HELPS)]
+    wall, processor = (1e3 * median(each) for each in zip(*helps, strict=True))
     yield Table(
         title="The command line",
-        columns=("", "p50, ms"),
-        rows=[("eniplug --help", f"{took:.0f}")],
-        held=[Held(what="eniplug --help, ms", bound=150, reached=took)],
+        columns=("", "p50, ms", "of it processor, ms"),
+        rows=[("eniplug --help", f"{wall:.0f}", f"{processor:.0f}")],
+        held=[Held(what="eniplug --help, ms", bound=150, reached=wall)],
     )
 
 
-def _went(calls: list[int], back: int) -> tuple[str, str]:
-    return f"{calls[1] - calls[0]} there", f"{back} back"
+def _steps(calls: Sequence[int]) -> tuple[str, str]:
+    """Tell what going back to no pods took, and before it the way there."""
+    before, full, after = calls
+    return str(after - full), str(full - before)
 
 
 def _weigh(node: BenchNode, idle: float) -> Weight:
@@ -97,8 +103,8 @@ def _weigh(node: BenchNode, idle: float) -> Weight:
     return Weight(_memory(pid), 100 * (_processor(pid) - before) / idle)
 
 
-def _start(node: BenchNode, environment: Mapping[str, str]) -> float:
-    return median(node.restart(environment) for _ in range(STARTS))
+def _start(node: BenchNode, environment: Mapping[str, str], count: int) -> float:
+    return median(node.restart(environment) for _ in range(count))
 
 
 def _memory(pid: int) -> float:
@@ -118,20 +124,24 @@ def _calls(node: BenchNode) -> int:
     return sum(ask(node.names, "calls").values())
 
 
-def _settled(node: BenchNode) -> int:
-    """Return the number of calls when it has not grown for a while."""
-    end = time.monotonic() + QUIET_WITHIN
+def _settled(node: BenchNode, more_than: int = -1) -> int:
+    """Return the number of calls when it is larger and has not grown for a while."""
+    end = time.monotonic() + SETTLED_WITHIN
     calls, since = _calls(node), time.monotonic()
-    while time.monotonic() < min(end, since + QUIET):
+    while time.monotonic() < end and (
+        calls <= more_than or time.monotonic() < since + QUIET
+    ):
         time.sleep(0.1)
         if (now := _calls(node)) != calls:
             calls, since = now, time.monotonic()
     return calls
 
 
-def _help() -> float:
-    """Return the seconds of one whole process."""
-    began = time.perf_counter()
+def _help() -> tuple[float, float]:
+    """Return the seconds of one whole process, and those on the processor."""
+    began, before = time.perf_counter(), os.times()
     command = (str(Path(sys.executable).with_name("eniplug")), "--help")
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    took, now = time.perf_counter() - began, os.times()
+    user = now.children_user - before.children_user
+    return took, user + now.children_system - before.children_system
