@@ -13,7 +13,7 @@ test: ## run every check: tests on each Python, types, lint, coverage (root)
 	@.ci/setup test
 	@.ci/test
 
-bench: ## measure everything, and write bench/results.md (root; ARGS=--quick)
+bench: ## measure everything, and write bench/results.md (root; ARGS=--quick, ARGS='--against CONFLIST')
 	@.ci/setup dev
 	@.venv/bin/python -m bench $(ARGS)
 

@@ -95,10 +95,9 @@ class Contender:
 
     def add_amid(self, pods: Sequence[Pod], dying: Sequence[Pod]) -> Sequence[float]:
         """Add pods one by one while as many are removed; returns each ADD's seconds."""
-        pairs = zip(pods, dying, strict=True)
-        jobs: list[_Job] = [
-            job for new, old in pairs for job in (("ADD", new), ("DEL", old))
-        ]
+        adds: list[_Job] = [("ADD", pod) for pod in pods]
+        dels: list[_Job] = [("DEL", pod) for pod in dying]
+        jobs = [job for pair in zip(adds, dels, strict=True) for job in pair]
         return self._carry_out(jobs, 2).each[::2]
 
     def _carry_out(self, jobs: Sequence[_Job], at_once: int) -> Took:

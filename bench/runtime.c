@@ -5,9 +5,9 @@
  * executable and one with its configuration, a JSON object.  One that does not end in a brace is given what the
  * step before has printed, and the brace.
  *
- * Prints the nanoseconds that all took together; and for each pod a line with its nanoseconds, from before its
- * first start until its last end was seen, one with the exit status of its last step, and one with what that
- * printed.  A step that fails is its pod's last.
+ * Prints the nanoseconds from the first pod's begin to the last one's end; and for each pod a line with its own,
+ * from before its first start until its last end was seen, one with the exit status of its last step, and one
+ * with what that printed.  A step that fails is its pod's last.
  *
  * Each pod in work has a thread, so nobody's end is seen late; starts stand in line, as in a runtime that is
  * written in Go (syscall.ForkLock).  What executables read and print is in memory. */
@@ -34,7 +34,7 @@ struct pod {
 	char **environment, *output;
 	struct step *steps;
 	int in, out, status;
-	long long took;
+	long long began, ended;
 };
 
 static struct pod *pods;
@@ -120,7 +120,7 @@ static pid_t start(struct pod *pod, char *program)
 
 static void run(struct pod *pod)
 {
-	long long began = now();
+	pod->began = now();
 	for (struct step *step = pod->steps; step < pod->steps + steps && !pod->status; step++) {
 		if (step > pod->steps) {
 			read_output(pod);
@@ -130,7 +130,7 @@ static void run(struct pod *pod)
 		if (waitpid(start(pod, step->program), &pod->status, 0) < 0)
 			fail("waitpid");
 	}
-	pod->took = now() - began;
+	pod->ended = now();
 	read_output(pod);
 }
 
@@ -175,11 +175,16 @@ int main(int words, char **word)
 		if ((errno = pthread_create(&threads[n], &small, work, NULL)))
 			fail("thread");
 	pthread_barrier_wait(&ready);
-	long long began = now();
 	for (int n = 0; n < at_once; n++)
 		pthread_join(threads[n], NULL);
-	printf("%lld\n", now() - began);
+
+	long long first = pods->began, last = pods->ended;
+	for (struct pod *pod = pods; pod < pods + count; pod++) {
+		first = pod->began < first ? pod->began : first;
+		last = pod->ended > last ? pod->ended : last;
+	}
+	printf("%lld\n", last - first);
 	for (struct pod *pod = pods; pod < pods + count; pod++)
-		printf("%lld\n%d\n%s\n", pod->took, pod->status, pod->output);
+		printf("%lld\n%d\n%s\n", pod->ended - pod->began, pod->status, pod->output);
 	return 0;
 }

@@ -1,0 +1,8 @@
+"""bench/ is run in the checkout, and not installed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2]))
