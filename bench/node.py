@@ -108,7 +108,7 @@ class BenchNode:
                 if one.is_file() and os.access(one, os.X_OK):
                     shutil.copy(one, folder)
         return Contender(
-            name=conflist.name,
+            name=f"against: {conflist.name}",
             chain=conflist.plugins,
             host=self.against,
             path=folder,

@@ -86,12 +86,13 @@ def measure(asked: Asked) -> Iterator[Table]:
         rows=rows,
         note=f"{PODS} pods one after the other, then as many DELs, then as many "
         f"floors; {rounds} rounds. After a rest, caches are others'. The last two "
-        "lines are of the agent of the same node, in the same rounds.",
+        "lines are of the agent of the same node, in the same rounds. What the "
+        "wall has more than the processor was waited for.",
         held=[
-            Held(
-                what="ADD in the agent ÷ floor",
-                bound=2,
-                reached=wall[ADD] / wall[FLOOR],
+            Held(what=f"ADD in the agent ÷ floor, {where}", bound=2, reached=ratio)
+            for where, ratio in (
+                ("on the wall", wall[ADD] / wall[FLOOR]),
+                ("on the processor", processor[ADD] / processor[FLOOR]),
             )
         ],
     )

@@ -25,8 +25,8 @@ STARTS: Final = 5
 QUICK_STARTS: Final = 3
 HELPS: Final = 11
 IDLE: Final = 10.0
-QUICK_IDLE: Final = 3.0
-QUIET: Final = 2.0
+QUICK_IDLE: Final = 2.0
+QUIET: Final = 1.5
 SETTLED_WITHIN: Final = GIVE_BACK_EVERY + 10
 
 
