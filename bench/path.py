@@ -64,7 +64,10 @@ def measure(asked: Asked) -> Iterator[Table]:
     with a_node(*LEAN, environment=room_for(PODS)) as node, node.pods(PODS) as pods:
         whole = Whole(node, node.native("eniplug", *LEAN))
         found = _take_turns(node, whole, pods, rounds)
-        inside = median(whole.inside())
+        yield _table(found, whole, rounds)
+
+
+def _table(found: Found, whole: Whole, rounds: int) -> Table:
     wall, processor = ({k: _p50(v, n) for k, v in found.items()} for n in (0, 1))
     stages = [k for k in found if k[0] == "…"]
     rows = [
@@ -77,10 +80,12 @@ def measure(asked: Asked) -> Iterator[Table]:
         )
         for what in (FLOOR, ADD, *stages, "DEL", FLOOR + AFTER_REST, ADD + AFTER_REST)
     ]
-    alone = 1e3 * median(whole.seconds)
-    for what, took in (("ADD, by the agent's log", inside), ("whole process", alone)):
+    for what, took in (
+        ("ADD, by the agent's log", median(whole.inside())),
+        ("whole process", 1e3 * median(whole.seconds)),
+    ):
         rows.append((what, f"{took:.2f}", f"{took / wall[FLOOR]:.2f}", "", ""))
-    yield Table(
+    return Table(
         title="Inside the agent: one pod, by secondary-ip, pod-veth and flat-routes",
         columns=("what", "median, ms", "÷ floor", "of it processor, ms", "÷ floor"),
         rows=rows,
@@ -89,11 +94,12 @@ def measure(asked: Asked) -> Iterator[Table]:
         "lines are of the agent of the same node, in the same rounds. What the "
         "wall has more than the processor was waited for.",
         held=[
-            Held(what=f"ADD in the agent ÷ floor, {where}", bound=2, reached=ratio)
-            for where, ratio in (
-                ("on the wall", wall[ADD] / wall[FLOOR]),
-                ("on the processor", processor[ADD] / processor[FLOOR]),
+            Held(
+                what=f"ADD in the agent ÷ floor, on the {clock}",
+                bound=2,
+                reached=times[ADD] / times[FLOOR],
             )
+            for clock, times in (("wall", wall), ("processor", processor))
         ],
     )
 
