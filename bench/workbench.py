@@ -132,7 +132,7 @@ class Workbench:
     """Answers requests as the agent does; made and used inside the host's namespace."""
 
     def __init__(self, folder: Path, addresses: int, plugins: Sequence[str]) -> None:
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         tools.ip(["link add ens5 type veth peer name vpc", f"addr add {OWN} dev ens5"])
         tools.ip(["link set ens5 up"])
         self._log = (folder / "workbench.log").open("w")
