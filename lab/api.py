@@ -170,6 +170,24 @@ class Api(EC2Response):
         }
         return ActionResult(answer)
 
+    def associate_address(self) -> ActionResult:
+        """Give an address of an ENI an Elastic IP; moto knows the primary one only."""
+        self.error_on_dryrun()
+        ec2, instance = self._backend, self._get_param("InstanceId")
+        where: dict[str, Any] = (
+            {"instance": ec2.get_instance(instance)}
+            if instance
+            else {"eni": ec2.get_network_interface(self._needed("NetworkInterfaceId"))}
+        )
+        one = ec2.associate_address(
+            **where,
+            address=self._get_param("PublicIp"),
+            allocation_id=self._get_param("AllocationId"),
+            reassociate=self._get_param("AllowReassociation", True),
+            private=self._get_param("PrivateIpAddress"),
+        )
+        return ActionResult({"AssociationId": one.association_id})
+
     def delete_tags(self) -> ActionResult:
         """Take tags away; moto would not look whether the ENI is there."""
         self.ec2_backend.do_resources_exist(self._get_param("Resources", []))

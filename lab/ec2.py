@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from moto.ec2.models.amis import Ami
 
-from eniplug.lab.attachments import Attachments
+from eniplug.lab.elastic import ElasticIps
 from eniplug.lab.facts import NodeFacts
 from eniplug.lab.rules import check_range
 
@@ -18,7 +18,7 @@ RANGE6: Final = IPv6Network("2001:db8:1234::/48")
 """Where VPCs' IPv6 ranges come from (RFC 3849)."""
 
 
-class Ec2(Attachments):
+class Ec2(ElasticIps):
     """All of EC2 in one account and one region."""
 
     def _load_amis(self) -> None:
@@ -171,34 +171,6 @@ class Ec2(Attachments):
             http_protocol or was.http_protocol_ipv6,
             metadata_tags or was.instance_metadata_tags,
         )
-
-    # Public addresses
-
-    def allocate_address(
-        self,
-        domain: str,
-        address: str | None = None,
-        tags: dict[str, str] | None = None,
-    ) -> Any:
-        """Make an elastic address, counted down from the end of the range."""
-        chosen = address or self.choose_public(elastic=True)
-        return super().allocate_address(domain, chosen, tags)
-
-    def associate_address(self, *args: Any, **kwargs: Any) -> Any:
-        """Give an ENI an elastic address."""
-        address = super().associate_address(*args, **kwargs)
-        self.publish()
-        return address
-
-    def disassociate_address(self, *args: Any, **kwargs: Any) -> None:
-        """Take an elastic address away."""
-        super().disassociate_address(*args, **kwargs)
-        self.publish()
-
-    def publish(self) -> None:
-        """Tell the listener which public addresses are in use."""
-        enis = (eni.facts() for eni in self.enis.values() if eni.instance is not None)
-        self.listener.public_ip({e.primary: e.public for e in enis if e.public})
 
 
 def cidrs_of(vpc: Any, *, six: bool) -> list[str]:

@@ -152,7 +152,7 @@ class Eni:
                     "PrivateIpAddress": str(address),
                     "PrivateDnsName": _dns(address),
                     "Primary": index == 0,
-                    "Association": self.association if index == 0 else None,
+                    "Association": self.association_of(address),
                 }
                 for index, address in enumerate(self.addresses)
             ],
@@ -183,13 +183,20 @@ class Eni:
 
     @property
     def association(self) -> dict[str, Any] | None:
-        """Its public address, in the form of the answer."""
-        if not self.public_ip:
+        """Its own public address, in the form of the answer."""
+        return self.association_of(self.addresses[0])
+
+    def association_of(self, private: IPv4Address) -> dict[str, Any] | None:
+        """The public address of one of its own, in the form of the answer."""
+        every = [e for e in self.ec2_backend.addresses if e.eni is self]
+        found = [one for one in every if one.private == private]
+        public = self.public_ip if private == self.addresses[0] else None
+        public = found[0].public_ip if found else public
+        if not public:
             return None
-        dns = f"ec2-{self.public_ip.replace('.', '-')}.compute-1.amazonaws.com"
-        found = self.ec2_backend.address_by_ip([self.public_ip], False)
+        dns = f"ec2-{public.replace('.', '-')}.compute-1.amazonaws.com"
         return {
-            "PublicIp": self.public_ip,
+            "PublicIp": public,
             "PublicDnsName": dns,
             "IpOwnerId": self.owner_id if found else "amazon",
             "AllocationId": found[0].allocation_id if found else None,

@@ -265,11 +265,7 @@ class Interfaces(EC2Backend):
         return groups
 
     def _forget(self, eni: Eni) -> None:
-        """Remove an ENI, and an elastic address from it."""
-        addresses: list[Any] = self.addresses
-        for address in addresses:
-            if address.eni is eni:
-                address.eni = address.instance = address.association_id = None
+        """Remove an ENI."""
         del self.enis[eni.id]
         self.tags.pop(eni.id, None)
 

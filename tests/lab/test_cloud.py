@@ -224,6 +224,35 @@ def test_public_addresses_are_told_of_all_together(
     assert witness.last("public_ip") == {}
 
 
+def test_an_elastic_address_goes_with_the_secondary_address_that_has_it(
+    ec2: Any, node: NodeFacts, witness: Witness
+) -> None:
+    ec2.assign_private_ip_addresses(
+        NetworkInterfaceId=node.eni.id, SecondaryPrivateIpAddressCount=1
+    )
+    _, private = witness.last("addresses").addresses
+    elastic = ec2.allocate_address(Domain="vpc")
+    ec2.associate_address(
+        AllocationId=elastic["AllocationId"],
+        NetworkInterfaceId=node.eni.id,
+        PrivateIpAddress=str(private),
+    )
+    own = {node.address: IPv4Address("198.51.100.11")}
+    assert witness.last("public_ip") == {
+        **own,
+        private: IPv4Address("198.51.100.254"),
+    }
+    (eni,) = ec2.describe_network_interfaces()["NetworkInterfaces"]
+    told = [each["Association"]["PublicIp"] for each in eni["PrivateIpAddresses"]]
+    assert told == ["198.51.100.11", "198.51.100.254"]
+
+    ec2.unassign_private_ip_addresses(
+        NetworkInterfaceId=node.eni.id, PrivateIpAddresses=[str(private)]
+    )
+
+    assert witness.last("public_ip") == own
+
+
 def test_a_stopped_instance_has_no_public_address(
     ec2: Any, node: NodeFacts, witness: Witness
 ) -> None:
