@@ -17,7 +17,8 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import structlog
@@ -260,8 +261,7 @@ class Attachments:
         An entry with an address plugin removes all that is left of the attachment, any
         other the parts that share a plugin with it.  Nothing there is success.
         """
-        self._state.cancel(request.key, "the pod was deleted")
-        with self._locks.hold(request.key):
+        with self._hold_for_del(request.key):
             parts = self._state.parts_of(request.key)
             mine = [p for p in parts if set(p.plugins) & set(request.plugins)]
             addresses = request.chain is not None and request.chain.address_plugins
@@ -275,13 +275,17 @@ class Attachments:
 
         Only what was made before it was left goes. Returns whether there was anything.
         """
-        self._state.cancel(key, "the pod was deleted")
-        with self._locks.hold(key):
+        with self._hold_for_del(key):
             going = [p for p in self._state.parts_of(key) if p.made < before]
             for part in reversed(going):
                 self._remove(part, None)
                 self._tell(part)
             return bool(going)
+
+    def _hold_for_del(self, key: AttachmentKey) -> AbstractContextManager[None]:
+        """Hold an attachment, whose ADD ends early if it waits or is about to."""
+        cancel = partial(self._state.cancel, key, "the pod was deleted")
+        return self._locks.hold(key, cancel)
 
     def _remove(self, part: Part, netns: int | None) -> None:
         part = self._state.dying(part)

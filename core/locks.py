@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable
+from collections.abc import Callable, Generator, Hashable
 from contextlib import contextmanager
 from threading import Lock
+from typing import Final
 
 from attrs import define, field
 
 from eniplug.core.crew import aside
+
+AGAIN: Final = 0.25
+"""Seconds after which whoever awaits a lock does once more what may free it."""
 
 
 @define
@@ -29,20 +33,29 @@ class KeyLocks:
         return len(self._locks)
 
     @contextmanager
-    def hold(self, key: Hashable) -> Generator[None]:
-        """Hold the lock of one key."""
+    def hold(
+        self, key: Hashable, meanwhile: Callable[[], None] = lambda: None
+    ) -> Generator[None]:
+        """Hold the lock of one key.
+
+        ``meanwhile`` is called first, and now and then while somebody else holds it.
+        """
         with self._mutex:
             counted = self._locks.get(key)
             if counted is None:
                 counted = self._locks[key] = _Counted()
             counted.users += 1
-        if not counted.lock.acquire(blocking=False):
-            with aside():
-                counted.lock.acquire()
         try:
-            yield
+            meanwhile()
+            if not counted.lock.acquire(blocking=False):
+                with aside():
+                    while not counted.lock.acquire(timeout=AGAIN):
+                        meanwhile()
+            try:
+                yield
+            finally:
+                counted.lock.release()
         finally:
-            counted.lock.release()
             self._leave(key, counted)
 
     @contextmanager

@@ -36,6 +36,29 @@ def test_a_lock_is_forgotten_when_nobody_holds_it() -> None:
     assert len(locks) == 0
 
 
+def test_whoever_awaits_a_lock_does_again_what_may_free_it() -> None:
+    locks = KeyLocks()
+    called: list[None] = []
+    again = Event()
+
+    def meanwhile() -> None:
+        called.append(None)
+        if len(called) > 1:
+            again.set()
+
+    def second() -> None:
+        with locks.hold("a", meanwhile):
+            pass
+
+    with locks.hold("a"):
+        thread = Thread(target=second)
+        thread.start()
+        assert again.wait(5)
+    thread.join(5)
+
+    assert len(locks) == 0
+
+
 def test_an_attempt_waits_for_nobody_and_keeps_others_waiting() -> None:
     locks = KeyLocks()
     order: list[str] = []
