@@ -60,7 +60,7 @@ from eniplug.core.report import Reporter
 from eniplug.core.requests import Requests
 from eniplug.core.server import Server
 from eniplug.core.settings import Settings
-from eniplug.core.state import State
+from eniplug.core.state import ELASTIC_IPS, State
 from eniplug.core.store import Store, set_aside
 from eniplug.core.tombstones import Tombstones
 from eniplug.hooks import Block, Eni, Ip, Node
@@ -181,7 +181,15 @@ class Agent:
         kube = self._kube(store, state, work.set)
         host = self._host(facts, state, scope, kube)
         worker = CloudWorker(
-            cloud, metadata, host, facts, self._settings, work, held=kube.held
+            cloud,
+            metadata,
+            host,
+            facts,
+            self._settings,
+            work,
+            held=kube.held,
+            tenants=state,
+            seek=new or store.fact(ELASTIC_IPS) is not None,
         )
         tombstones = Tombstones(self._options.run_dir / "tombstones", attachments.bury)
         tombstones.work_off()

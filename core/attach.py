@@ -29,6 +29,7 @@ from eniplug.core.crew import aside
 from eniplug.core.kernel import Kernel
 from eniplug.core.locks import KeyLocks
 from eniplug.core.parts import AttachmentKey, Life, Part
+from eniplug.core.public import declared, is_refusal
 from eniplug.core.result import allocation_of, result_of
 from eniplug.core.state import Desk, State, Waiter, cancelled
 from eniplug.hooks import Allocation, Keep, Node, Pod
@@ -163,6 +164,7 @@ class Attachments:
                     made=time.time(),
                 )
             )
+            self._await_elastic_ips(part, request.here)
             with self._kernel.lock:
                 foreign = self._kernel.apply(part.objects, netns, part.alias)
             applied = True
@@ -178,6 +180,22 @@ class Attachments:
                 if not siblings:
                     self._state.close_slot(slot)
             raise
+
+    def _await_elastic_ips(self, part: Part, here: Callable[[], bool]) -> None:
+        """Wait for the public addresses without which the pod is not to begin."""
+        if not any(one.waited for one in declared(part)):
+            return
+        end = time.monotonic() + self._patience
+        with self._state.standing_by(part.key) as waiter:
+            while error := self._state.elastic_ips.trouble(part):
+                if is_refusal(error) or time.monotonic() > end:
+                    raise error
+                waiter.turn.wait(LOOK)
+                waiter.turn.clear()
+                if not waiter.cancelled and not here():
+                    waiter.cancelled = "the caller hung up"
+                if waiter.cancelled:
+                    raise cancelled(waiter)
 
     def _undo(self, part: Part, netns: int, *, applied: bool) -> None:
         """Leave nothing of a part that never came to live.
@@ -342,6 +360,8 @@ class Attachments:
                     for part in mine
                     for difference in self._kernel.check(part.objects, request.netns)
                 ]
+            standing = self._state.elastic_ips
+            found += (d for part in mine for d in standing.differences(part))
         if found:
             words = "; ".join(
                 f"{d.object} is {'missing' if d.found is None else d.found}"

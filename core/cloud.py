@@ -29,6 +29,7 @@ from eniplug.core.calls import Calls, Journal
 from eniplug.core.departures import Departures
 from eniplug.core.discover import Facts, is_managed
 from eniplug.core.ec2 import Cloud, EniFacts
+from eniplug.core.elastic_ips import ElasticIps, Tenants
 from eniplug.core.imds import Metadata
 from eniplug.core.lookout import Lookout, Resident
 from eniplug.core.owner import Owner
@@ -114,7 +115,9 @@ class CloudWorker(Thread):
 
     ``waker`` is set by whoever changed the pool; `wake` does so too.  `step` is one
     turn of the loop and returns the seconds until the next.  ``held`` says why the
-    node's ENIs and addresses are to stay as they are, if they are to.
+    node's ENIs and addresses are to stay as they are, if they are to.  ``tenants`` tell
+    of the pods with public addresses; ``seek`` says that EC2 may have some of these
+    that no pod declares.
     """
 
     def __init__(  # noqa: PLR0917 - the ports come first, in order
@@ -130,6 +133,8 @@ class CloudWorker(Thread):
         today: Callable[[], datetime] = utc,
         pace: Pace | None = None,
         held: Callable[[], EniplugError | None] = lambda: None,
+        tenants: Tenants | None = None,
+        seek: bool = False,
     ) -> None:
         super().__init__(name="cloud", daemon=True)
         self._host = host
@@ -172,6 +177,18 @@ class CloudWorker(Thread):
             clock=clock,
             today=today,
         )
+        self._elastic_ips = None
+        if tenants is not None:
+            self._elastic_ips = ElasticIps(
+                self._calls,
+                self._owner,
+                tenants,
+                clock=clock,
+                today=today,
+                seek=seek,
+                others=not settings.disable_leaked_eni_cleanup,
+            )
+        self._took_turn = False
         self._given_back: dict[Block, float] = {}
         self._recount_due = not facts.fresh
         self._asked = self._looked = clock()
@@ -283,6 +300,8 @@ class CloudWorker(Thread):
         now, pace = self._clock(), self._pace.wait()
         waits = [IDLE, *(one.due - now for one in self._arrivals.all())]
         waits += (max(one.due - now, pace) for one in self._departures)
+        if self._elastic_ips:
+            waits.append(max(self._elastic_ips.due_in(), pace))
         if pace:
             waits.append(pace)
         return max(min(waits), 0.0)
@@ -292,6 +311,8 @@ class CloudWorker(Thread):
     def _act(self, views: Sequence[CapacityView]) -> bool:
         if self._recount_due or self._calls.in_doubt or self._departures.unsure:
             self._recount()
+            return True
+        if self._see_to_elastic_ips(views[0].waiting):
             return True
         if self._settings.disable_network_resource_provisioning:
             return self._look()
@@ -308,6 +329,14 @@ class CloudWorker(Thread):
             if self._give_back(action):
                 return True
         return self._tidy()
+
+    def _see_to_elastic_ips(self, waiting: int) -> bool:
+        """Make a call for public addresses; pods that wait have every other turn."""
+        if self._elastic_ips is None or (waiting and self._took_turn):
+            self._took_turn = False
+        else:
+            self._took_turn = self._elastic_ips.step()
+        return self._took_turn
 
     def _is_held(self) -> bool:
         """Whether nothing is to change now; pods that wait are told why."""

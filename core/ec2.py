@@ -130,13 +130,29 @@ class EniFacts:
         return address in self.secondary or any(address in one for one in prefixes)
 
 
+@frozen(kw_only=True, hash=False)
+class ElasticIpFacts:
+    """One Elastic IP as EC2 describes it.
+
+    ``id`` is that of its allocation.  ``association``, ``eni`` and ``private`` are None
+    while it belongs to no private address.
+    """
+
+    id: str
+    public: IPv4Address
+    association: str | None = None
+    eni: str | None = None
+    private: IPv4Address | None = None
+    tags: Mapping[str, str] = field(factory=dict)
+
+
 class Cloud(Protocol):
     """What this node asks of EC2.
 
     Each method raises ThrottledError, DeniedError, SubnetFullError (no address left),
     NoFreePrefixError (no prefix left), EniLimitError (no ENI, address or prefix more
-    allowed), RetryError (in use just now), CloudAwayError, CloudSlowError or
-    CloudError (anything else).
+    allowed), ElasticIpLimitError, RetryError (in use just now), CloudAwayError,
+    CloudSlowError or CloudError (anything else).
     """
 
     def describe_instance(self, instance_id: str) -> InstanceFacts:
@@ -215,4 +231,27 @@ class Cloud(Protocol):
 
     def tag(self, eni_ids: Sequence[str], tags: Mapping[str, str]) -> None:
         """Put tags on ENIs."""
+        ...
+
+    def elastic_ips(self, tags: Mapping[str, str]) -> tuple[ElasticIpFacts, ...]:
+        """Describe the Elastic IPs that bear all these tags."""
+        ...
+
+    def allocate_elastic_ip(self, tags: Mapping[str, str]) -> ElasticIpFacts:
+        """Get an Elastic IP, which bears these tags from its birth."""
+        ...
+
+    def associate(self, allocation_id: str, eni_id: str, private: IPv4Address) -> str:
+        """Give an ENI's address an Elastic IP that is free; returns the association.
+
+        A second time for the same address changes nothing.
+        """
+        ...
+
+    def disassociate(self, association_id: str) -> None:
+        """Take an Elastic IP from its private address; quiet if it has none."""
+        ...
+
+    def release(self, allocation_id: str) -> None:
+        """Give an Elastic IP back; quiet if it is gone, RetryError while it is used."""
         ...

@@ -23,6 +23,7 @@ from botocore.exceptions import ConnectionError as NotConnectedError
 from eniplug.core.ec2 import (
     CLUSTER_TAG,
     INSTANCE_TAG,
+    ElasticIpFacts,
     EniFacts,
     InstanceFacts,
     Limits,
@@ -34,6 +35,7 @@ from eniplug.hooks.errors import (
     CloudError,
     CloudSlowError,
     DeniedError,
+    ElasticIpLimitError,
     EniLimitError,
     EniplugError,
     NoFreePrefixError,
@@ -89,9 +91,14 @@ LIMITED: Final = frozenset(
         "PrivateIpAddressLimitExceeded",
     }
 )
-IN_USE: Final = frozenset({"InvalidNetworkInterface.InUse"})
+IN_USE: Final = frozenset({"InvalidIPAddress.InUse", "InvalidNetworkInterface.InUse"})
 GONE: Final = frozenset(
-    {"InvalidAttachmentID.NotFound", "InvalidNetworkInterfaceID.NotFound"}
+    {
+        "InvalidAllocationID.NotFound",
+        "InvalidAssociationID.NotFound",
+        "InvalidAttachmentID.NotFound",
+        "InvalidNetworkInterfaceID.NotFound",
+    }
 )
 
 
@@ -108,6 +115,8 @@ def in_our_words(action: str, code: str, message: str) -> EniplugError:
     full = code == "InvalidParameterValue" and "sufficient free" in message
     if code in FULL or full:
         return SubnetFullError(words)
+    if code == "AddressLimitExceeded":
+        return ElasticIpLimitError(words)
     if code in LIMITED:
         return EniLimitError(words)
     used = code == "InvalidParameterValue" and "currently in use" in message
@@ -395,6 +404,51 @@ class Ec2:
         with _asking("CreateTags"):
             self._client.create_tags(Resources=list(eni_ids), Tags=_tag_list(tags))
 
+    def elastic_ips(self, tags: Mapping[str, str]) -> tuple[ElasticIpFacts, ...]:
+        """Describe Elastic IPs by their tags (DescribeAddresses)."""
+        filters: list[FilterTypeDef] = [
+            {"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()
+        ]
+        with _asking("DescribeAddresses"):
+            answer = self._client.describe_addresses(Filters=filters)
+            return tuple(map(_elastic_ip, answer["Addresses"]))
+
+    def allocate_elastic_ip(self, tags: Mapping[str, str]) -> ElasticIpFacts:
+        """Get an Elastic IP (AllocateAddress)."""
+        with _asking("AllocateAddress"):
+            answer = self._client.allocate_address(
+                Domain="vpc",
+                TagSpecifications=[
+                    {"ResourceType": "elastic-ip", "Tags": _tag_list(tags)}
+                ],
+            )
+            return ElasticIpFacts(
+                id=answer["AllocationId"],
+                public=IPv4Address(answer["PublicIp"]),
+                tags=dict(tags),
+            )
+
+    def associate(self, allocation_id: str, eni_id: str, private: IPv4Address) -> str:
+        """Give an ENI's address an Elastic IP (AssociateAddress)."""
+        with _asking("AssociateAddress"):
+            answer = self._client.associate_address(
+                AllocationId=allocation_id,
+                NetworkInterfaceId=eni_id,
+                PrivateIpAddress=str(private),
+                AllowReassociation=False,
+            )
+            return answer["AssociationId"]
+
+    def disassociate(self, association_id: str) -> None:
+        """Take an Elastic IP from its private address (DisassociateAddress)."""
+        with _quiet_if_gone(), _asking("DisassociateAddress"):
+            self._client.disassociate_address(AssociationId=association_id)
+
+    def release(self, allocation_id: str) -> None:
+        """Give an Elastic IP back (ReleaseAddress)."""
+        with _quiet_if_gone(), _asking("ReleaseAddress"):
+            self._client.release_address(AllocationId=allocation_id)
+
     def _describe(self, filters: Sequence[FilterTypeDef]) -> tuple[EniFacts, ...]:
         with _asking("DescribeNetworkInterfaces"):
             pages = self._client.get_paginator("describe_network_interfaces")
@@ -510,4 +564,16 @@ def _eni(said: Mapping[str, Any], subnets: Mapping[str, SubnetFacts]) -> EniFact
         tags=_tags(said.get("TagSet", ())),
         groups=tuple(group["GroupId"] for group in said.get("Groups", ())),
         description=said.get("Description", ""),
+    )
+
+
+def _elastic_ip(said: Mapping[str, Any]) -> ElasticIpFacts:
+    private = said.get("PrivateIpAddress")
+    return ElasticIpFacts(
+        id=said["AllocationId"],
+        public=IPv4Address(said["PublicIp"]),
+        association=said.get("AssociationId") or None,
+        eni=said.get("NetworkInterfaceId") or None,
+        private=IPv4Address(private) if private else None,
+        tags=_tags(said.get("Tags", ())),
     )

@@ -18,6 +18,7 @@ from eniplug.hooks import (
     Address,
     Allocation,
     Claim,
+    ElasticIp,
     Ip,
     Network,
     NftTable,
@@ -44,6 +45,7 @@ class PodFence:
     links: frozenset[str]
     ips: frozenset[Ip]
     lent: frozenset[Ip]
+    allocation: Allocation
     node: Node
 
     @classmethod
@@ -60,12 +62,15 @@ class PodFence:
             for one in every
             if isinstance(one, Address) and one.side is POD
         }
-        return cls(frozenset(made | given), lent | further, lent, node)
+        links = frozenset(made | given)
+        return cls(links, lent | further, lent, allocation, node)
 
     def __call__(self, one: Object) -> str:
         """Say why an object is not the pod's, or nothing."""
         if isinstance(one, Address):
             return self._address(one) or self._link(one.side, one.link)
+        if isinstance(one, ElasticIp):
+            return self._home(one)
         if one.side is not HOST:
             return ""
         if isinstance(one, NftTable):
@@ -91,6 +96,15 @@ class PodFence:
             return False
         return net.network_address in self.ips
 
+    def _home(self, one: ElasticIp) -> str:
+        """Hold that a public address is for the pod's own, on the ENI that it is of."""
+        mine = any(
+            nic.eni is not None and (nic.eni.id, address.ip) == (one.eni, one.private)
+            for nic in self.allocation.nics
+            for address in nic.addresses
+        )
+        return "" if mine else f"{one.private} of {one.eni} was not given to this pod"
+
     def _address(self, one: Address) -> str:
         """Hold that an address of the VPC is the pod's, or lent to it by the node."""
         ip = one.address.ip
@@ -106,8 +120,6 @@ class PodFence:
 
 def node_fence(one: Object) -> str:
     """Say why an object is not the node's, or nothing."""
-    if one.side is not HOST:
-        return "it is in a pod, and there is none"
-    if isinstance(one, Claim | StaleFlows | Veth):
+    if isinstance(one, Claim | ElasticIp | StaleFlows | Veth):
         return f"a {type(one).__name__} is a pod's"
-    return ""
+    return "" if one.side is HOST else "it is in a pod, and there is none"

@@ -10,7 +10,13 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Final, NoReturn
 
-from eniplug.core.ec2 import EniFacts, InstanceFacts, Limits, SubnetFacts
+from eniplug.core.ec2 import (
+    ElasticIpFacts,
+    EniFacts,
+    InstanceFacts,
+    Limits,
+    SubnetFacts,
+)
 from eniplug.core.imds import Metadata
 from eniplug.hooks.capacity import Block, CreateEni
 from eniplug.hooks.errors import DeniedError
@@ -104,6 +110,26 @@ class ImdsOnly:
     def tag(self, eni_ids: Sequence[str], tags: Mapping[str, str]) -> None:
         """Raise DeniedError."""
         _deny("CreateTags", *eni_ids, tags)
+
+    def elastic_ips(self, tags: Mapping[str, str]) -> tuple[ElasticIpFacts, ...]:
+        """Raise DeniedError."""
+        _deny("DescribeAddresses", tags)
+
+    def allocate_elastic_ip(self, tags: Mapping[str, str]) -> ElasticIpFacts:
+        """Raise DeniedError."""
+        _deny("AllocateAddress", tags)
+
+    def associate(self, allocation_id: str, eni_id: str, private: IPv4Address) -> str:
+        """Raise DeniedError."""
+        _deny("AssociateAddress", allocation_id, eni_id, private)
+
+    def disassociate(self, association_id: str) -> None:
+        """Raise DeniedError."""
+        _deny("DisassociateAddress", association_id)
+
+    def release(self, allocation_id: str) -> None:
+        """Raise DeniedError."""
+        _deny("ReleaseAddress", allocation_id)
 
 
 def _deny(call: str, *subject: object) -> NoReturn:

@@ -6,6 +6,7 @@ the other left (amazon-vpc-cni-k8s, "Leaked ENIs").
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -38,8 +39,13 @@ def is_forsaken(eni: EniFacts, now: datetime) -> bool:
     """
     if not eni.description.startswith(DESCRIPTION) or INSTANCE_TAG not in eni.tags:
         return False
+    return is_old(eni.tags, now)
+
+
+def is_old(tags: Mapping[str, str], now: datetime) -> bool:
+    """Tell whether a tag says that something was made some time ago."""
     try:
-        made = datetime.fromisoformat(eni.tags.get(CREATED_TAG, ""))
+        made = datetime.fromisoformat(tags.get(CREATED_TAG, ""))
     except ValueError:
         return False
     if made.tzinfo is None:

@@ -126,6 +126,13 @@ class _NodeCollector(Collector):
             "IPv4 addresses for pods of one ENI.",
             labels=("eni", "state"),
         )
+        elastic_ips = GaugeMetricFamily(
+            "eniplug_elastic_ips",
+            "Public addresses of pods; those leaving have none any more.",
+            labels=("state",),
+        )
+        for state, count in self._state.elastic_ips.counts().items():
+            elastic_ips.add_metric((state,), count)
         prefixes = GaugeMetricFamily(
             "eniplug_prefixes",
             "Prefixes, those with pods and those without.",
@@ -140,7 +147,7 @@ class _NodeCollector(Collector):
             of_eni.add_metric((one.id, "assigned"), one.assigned)
             of_eni.add_metric((one.id, "cooling"), one.cooling)
             of_eni.add_metric((one.id, "idle"), one.free)
-        yield from (addresses, of_eni, prefixes)
+        yield from (addresses, of_eni, prefixes, elastic_ips)
         yield _gauge("enis", "ENIs that serve pods.", len(views))
         yield _gauge("waiting_pods", "Pods that wait for an address.", waiting)
         held = len(self._state.quarantined())

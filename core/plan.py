@@ -1,7 +1,8 @@
 """What is declared against what is there: `eniplug plan`, the agent's side.
 
-The same comparison as CHECK's and repair's, of everything on the host.  What is inside
-pods is not looked at: their namespaces are not kept.
+The same comparison as CHECK's and repair's, of everything on the host and, as the cloud
+worker knows it, in EC2.  What is inside pods is not looked at: their namespaces are not
+kept.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from eniplug.core.kernel import Difference, Kernel
 from eniplug.core.node import NodeScope
 from eniplug.core.parts import Life, Part
 from eniplug.core.state import State
-from eniplug.hooks import HOST, Object
+from eniplug.hooks import POD, Object
 
 
 @frozen
@@ -33,14 +34,17 @@ class Planner:
         parts = [part for part in self.state.parts() if part.life is Life.LIVE]
         alive = [part for part in parts if is_alive(part, links)]
         declared = self.scope.declared
-        wanted = [*declared, *(one for part in alive for one in _on_host(part))]
+        pods = (one for part in alive for one in _outside(part))
+        wanted = [*declared, *pods]
         lacking = {d.object: d for d in self.kernel.check(wanted, None)}
+        standing = self.state.elastic_ips
+        lacking |= {d.object: d for p in alive for d in standing.differences(p)}
         # What was deleted meanwhile is missing rightly.
         still = [part for part in alive if part in self.state.parts_of(part.key)]
         scopes = [
             {"scope": "node", "changes": _changes(declared, lacking)},
             *(
-                _pod(part) | {"changes": _changes(_on_host(part), lacking)}
+                _pod(part) | {"changes": _changes(_outside(part), lacking)}
                 for part in still
             ),
         ]
@@ -51,8 +55,8 @@ class Planner:
         }
 
 
-def _on_host(part: Part) -> list[Object]:
-    return [one for one in part.objects if one.side is HOST]
+def _outside(part: Part) -> list[Object]:
+    return [one for one in part.objects if one.side is not POD]
 
 
 def _pod(part: Part) -> dict[str, Any]:

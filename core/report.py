@@ -131,6 +131,7 @@ class Reporter:
                 asdict(one) | {"lacks": list(one.lacks)}
                 for one in self._worker.subnets()
             ],
+            "elastic_ips": self._state.elastic_ips.counts(),
             "ec2": self._ec2(),
             "quarantined": [
                 asdict(one) | {"block": str(one.block)}
@@ -170,7 +171,20 @@ class Reporter:
         lines = [_pod_line(part), *without, *self._node_lines(self._node())]
         for nic in part.allocation.nics:
             lines += self._nic_lines(nic)
+        lines += self._public_lines(part)
         return (*lines, *self._ec2_lines())
+
+    def _public_lines(self, part: Part) -> Iterator[str]:
+        """The pod's public addresses; of one found again without the store as well."""
+        for subject, told in self._state.elastic_ips.told.items():
+            if subject.attachment != part.key:
+                continue
+            line = f"public address of {subject.private}: "
+            if told.trouble is not None:
+                why = told.trouble
+                yield f"{line}{why.reason}: {why.message}; {why.details}"
+            else:
+                yield f"{line}{told.public or 'on its way'}"
 
     def _node_lines(self, node: Node) -> Iterator[str]:
         _, waiting = self._state.views()

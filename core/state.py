@@ -23,7 +23,7 @@ from collections.abc import (
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address
 from threading import Event, Lock
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from attrs import define, evolve, field, frozen
 
@@ -32,6 +32,7 @@ from eniplug.core.kernel.changes import slot
 from eniplug.core.kernel.compare import link_of
 from eniplug.core.parts import AttachmentKey, Life, Part
 from eniplug.core.pool import AddressPool, Counts, Quarantined
+from eniplug.core.public import Standing, declared
 from eniplug.core.store import Store
 from eniplug.hooks import (
     Block,
@@ -57,6 +58,9 @@ from eniplug.hooks.errors import (
 from eniplug.hooks.objects import HOST, Key
 
 T = TypeVar("T")
+
+ELASTIC_IPS: Final = "elastic-ips"
+"""The fact that EC2 may have public addresses of this node's."""
 
 
 @define(eq=False)
@@ -195,6 +199,9 @@ class State:
         self._host_links: dict[str, AttachmentKey] = {}
         self._claims = Claims()
         self._line: list[Waiter] = []
+        self._standing_by: list[Waiter] = []
+        self._tenants: dict[int, AttachmentKey] = {}
+        self._elastic_ips = Standing()
         self._slots_used: set[int] = set()
         self._slots_free: list[int] = []
         self._marks = store.marks()
@@ -407,7 +414,7 @@ class State:
     def cancel(self, key: AttachmentKey | None, why: str) -> None:
         """End the waiting of one attachment's ADDs, or of all."""
         with self._mutex:
-            for waiter in self._line:
+            for waiter in (*self._line, *self._standing_by):
                 if key is None or waiter.key == key:
                     waiter.cancelled = why
                     waiter.turn.set()
@@ -435,6 +442,48 @@ class State:
         """Why no more addresses can be had, or None when they can."""
         with self._mutex:
             return self._blocked
+
+    # -- public addresses --------------------------------------------------------------
+
+    def tenants(self) -> tuple[Part, ...]:
+        """The parts that declare a public address."""
+        with self._mutex:
+            return tuple(
+                part
+                for number, key in self._tenants.items()
+                for part in self._parts[key]
+                if part.id == number
+            )
+
+    def expect_elastic_ips(self) -> None:
+        """Commit that from now on EC2 may have public addresses of this node's."""
+        with self._mutex:
+            if self._store.fact(ELASTIC_IPS) is None:
+                self._store.keep_fact(ELASTIC_IPS, "")
+
+    def elastic_ips_are(self, standing: Standing) -> None:
+        """Take what is known of public addresses; whoever waits for one may look."""
+        with self._mutex:
+            self._elastic_ips = standing
+            for waiter in self._standing_by:
+                waiter.turn.set()
+
+    @property
+    def elastic_ips(self) -> Standing:
+        """What is known of public addresses."""
+        return self._elastic_ips
+
+    @contextmanager
+    def standing_by(self, key: AttachmentKey) -> Generator[Waiter]:
+        """Wait, in no line, for what EC2 does; a DEL or the agent's end cancels it."""
+        waiter = Waiter(key)
+        with self._mutex:
+            self._standing_by.append(waiter)
+        try:
+            yield waiter
+        finally:
+            with self._mutex:
+                self._standing_by.remove(waiter)
 
     # -- parts -------------------------------------------------------------------------
 
@@ -472,7 +521,8 @@ class State:
                     raise ConflictError(msg, "delete that pod first")
             part = self._store.begin(part)
             self._file(part)
-            return part
+        self._wake_for(part)
+        return part
 
     def live(
         self, part: Part, result: Mapping[str, Any], foreign: Collection[Object] = ()
@@ -490,6 +540,10 @@ class State:
         """Commit that a part is about to be removed."""
         return self._change(evolve(part, life=Life.DYING))
 
+    def _wake_for(self, part: Part) -> None:
+        if part.id in self._tenants:
+            self._wake_cloud()
+
     def _change(self, part: Part) -> Part:
         with self._mutex:
             held = self._parts[part.key]
@@ -502,7 +556,8 @@ class State:
                 self._file(part)
             else:
                 held[place] = part
-            return part
+        self._wake_for(part)
+        return part
 
     def gone(self, part: Part) -> None:
         """Forget a part that is removed; its addresses begin to cool."""
@@ -514,6 +569,8 @@ class State:
         """Forget a part that never came to live; its addresses are free at once."""
         with self._mutex:
             self._drop(part, 0.0)
+        if declared(part):
+            self._wake_cloud()
 
     def _drop(self, part: Part, cooldown: float) -> None:
         until = self._now() + cooldown
@@ -551,6 +608,8 @@ class State:
 
     def _file(self, part: Part) -> None:
         self._parts.setdefault(part.key, []).append(part)
+        if declared(part):
+            self._tenants[part.id] = part.key
         self._claims.add(part)
         key = part.key
         for _, place in _of_one_pod(part):
@@ -570,6 +629,7 @@ class State:
             self._parts[part.key] = kept
         else:
             self._parts.pop(part.key, None)
+        self._tenants.pop(part.id, None)
         self._claims.remove(part)
         for one, place in _of_one_pod(part):
             self._host_slots.pop(place, None)

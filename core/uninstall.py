@@ -20,10 +20,15 @@ from attrs import frozen
 
 from eniplug.core.appended import has_appended
 from eniplug.core.attach import is_alive
+from eniplug.core.discover import Facts
+from eniplug.core.ec2_boto import Ec2
+from eniplug.core.elastic_ips import release_all
 from eniplug.core.install import NAME, RECORD
 from eniplug.core.kernel import Kernel
 from eniplug.core.kernel.settle import was_there
+from eniplug.core.memory import recall
 from eniplug.core.parts import Part
+from eniplug.core.state import ELASTIC_IPS
 from eniplug.core.store import Store
 from eniplug.hooks import LinkState, Object, Sysctl
 from eniplug.hooks.errors import ConfigError, KernelError
@@ -37,7 +42,8 @@ class Leftover:
     """What the agent has left on the node.
 
     ``running`` are the parts whose pods are there, ``earlier`` what node objects had in
-    their place (see `Kernel.earlier`).
+    their place (see `Kernel.earlier`).  ``cloud`` is instance and region if EC2 may
+    have public addresses that pods have got.
     """
 
     conflist: Path | None
@@ -46,6 +52,7 @@ class Leftover:
     objects: Sequence[Object]
     earlier: Mapping[Key, str]
     files: Sequence[Path]
+    cloud: tuple[str, str] | None = None
 
     @classmethod
     def of(cls, run_dir: Path, conf_dir: Path, kernel: Kernel) -> Leftover:
@@ -53,11 +60,14 @@ class Leftover:
         parts: Sequence[Part] = ()
         objects: Sequence[Object] = ()
         earlier: Mapping[Key, str] = {}
+        facts: Facts | None = None
         if (run_dir / "state.db").exists():
             store = Store(run_dir / "state.db")
             try:
                 parts = store.parts()
                 objects, earlier = store.node_objects()
+                if store.fact(ELASTIC_IPS) is not None:
+                    facts = recall(store)
             finally:
                 store.close()
         links = kernel.links()
@@ -70,6 +80,7 @@ class Leftover:
             objects=objects,
             earlier=earlier,
             files=[path for one in files for path in sorted(run_dir.glob(one))],
+            cloud=None if facts is None else (facts.instance_id, facts.region),
         )
 
     def told(self) -> dict[str, Any]:
@@ -84,12 +95,16 @@ class Leftover:
                 }
                 for p in self.running
             ],
+            "elastic_ips": self.cloud is not None,
             "objects": [{"object": what, "do": do} for what, do in deeds],
             "files": [str(path) for path in self.files],
         }
 
     def remove(self, kernel: Kernel, run_dir: Path) -> None:
-        """Remove it all.  Raises KernelError, with the store still there."""
+        """Remove it all.
+
+        Raises KernelError, and what EC2 says, with the store still there.
+        """
         if self.conflist is not None:
             _take_away(self.conflist)  # no more pods from here on
         wrong = [
@@ -100,6 +115,9 @@ class Leftover:
         if wrong:
             raise KernelError("; ".join(wrong))
         kernel.reap()
+        if self.cloud is not None:
+            instance, region = self.cloud
+            release_all(Ec2(region), instance)
         kernel.settle(self.objects, (), self.earlier)
         for path in self.files:
             path.unlink(missing_ok=True)
@@ -143,6 +161,8 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"remove {told['conflist']}"
     for pod in told["pods"]:
         yield f"remove the network of container {pod}, which runs"
+    if told["elastic_ips"]:
+        yield "release the public addresses that pods of this node have got"
     for one in told["objects"]:
         yield f"{one['do']}: {one['object']}"
     for path in told["files"]:

@@ -23,12 +23,14 @@ from eniplug.hooks.capacity import (
 )
 from eniplug.hooks.marks import PROJECT, hookimpl, hookspec
 from eniplug.hooks.objects import (
+    CLOUD,
     HOST,
     MAIN_TABLE,
     POD,
     PROTOCOL,
     Address,
     Claim,
+    ElasticIp,
     Family,
     Ifb,
     Interface,
@@ -62,6 +64,7 @@ from eniplug.hooks.values import (
 
 __all__ = [
     "API_VERSION",
+    "CLOUD",
     "HOST",
     "MAIN_TABLE",
     "POD",
@@ -77,6 +80,7 @@ __all__ = [
     "Claim",
     "CreateEni",
     "DeleteEni",
+    "ElasticIp",
     "Eni",
     "EniView",
     "Family",

@@ -27,6 +27,7 @@
     │   │   └── UnschedulableError    11  unschedulable
     │   ├── CancelledError            11  cancelled
     │   ├── RangeFullError            11  range-full
+    │   ├── ElasticIpLimitError       11  elastic-ip-limit
     │   ├── ThrottledError            11  throttled
     │   ├── BusyError                 11  busy
     │   └── AgentAwayError            11  agent-away
@@ -245,6 +246,13 @@ class RangeFullError(RetryError):
 
     reason = "range-full"
     remedy = "give the plugin a wider subnet in the conflist, or run fewer pods here"
+
+
+class ElasticIpLimitError(RetryError):
+    """The account may have no more Elastic IPs in the region."""
+
+    reason = "elastic-ip-limit"
+    remedy = "release Elastic IPs, or raise the quota EC2-VPC Elastic IPs"
 
 
 class ThrottledError(RetryError):

@@ -1,4 +1,4 @@
-"""Objects: pieces of kernel state that a plugin declares and the core makes.
+"""Objects: pieces of kernel or cloud state that a plugin declares and the core makes.
 
 A hook yields objects; the core applies, compares, undoes and restores them.  An
 object's ``key`` is its identity, its whole value is what is wanted: the same key with
@@ -35,19 +35,22 @@ Network: TypeAlias = IPv4Network | IPv6Network
 Family: TypeAlias = Literal[4, 6]
 NftFamily: TypeAlias = Literal["ip", "ip6", "inet"]
 Key: TypeAlias = tuple[object, ...]
+Tags: TypeAlias = tuple[tuple[str, str], ...]
 
 _INTERFACES: Final = (IPv4Interface, IPv6Interface)
 
 
 class Side(StrEnum):
-    """Where an object lives: the node's network namespace, or the pod's."""
+    """Where an object lives: the node's network namespace, the pod's, or EC2."""
 
     HOST = "host"
     POD = "pod"
+    CLOUD = "cloud"
 
 
 HOST: Final = Side.HOST
 POD: Final = Side.POD
+CLOUD: Final = Side.CLOUD
 
 MAIN_TABLE: Final = 254
 """The kernel's table ``main`` (linux/rtnetlink.h, RT_TABLE_MAIN)."""
@@ -121,6 +124,14 @@ def _element(_: object, attribute: Attribute[str], value: str) -> None:
 def _value(this: object, attribute: Attribute[str], value: str) -> None:
     if value:
         _element(this, attribute, value)
+
+
+def _tags(_: object, attribute: Attribute[Any], value: Tags) -> None:
+    """Hold to EC2's rules (EC2 User Guide, "Tag restrictions")."""
+    for key, text in value:
+        if not 0 < len(key) < 129 or len(text) > 256 or key.startswith("aws:"):  # noqa: PLR2004
+            msg = f"{attribute.name}: {key!r}={text!r} is no tag of EC2"
+            raise ValueError(msg)
 
 
 def _short(self: Any) -> str:
@@ -520,6 +531,31 @@ class StaleFlows:
         return "StaleFlows", self.side, self.family, self.protocol, self.port
 
 
+@frozen(kw_only=True)
+class ElasticIp:
+    """A public IPv4 address for one of the pod's own, as long as the pod lives.
+
+    ``eni`` is the id of the ENI that has the ``private`` one.  The cloud worker gets
+    the public one from EC2 and gives it back.  The pod begins without it, unless it is
+    ``waited`` for.  ``tags``, pairs of key and value, go beside the agent's own.
+    """
+
+    rank: ClassVar[int] = 9
+    with_link: ClassVar[bool] = False
+    __str__ = _short
+
+    private: IPv4Address
+    eni: str = field(validator=validators.min_len(1))
+    waited: bool = False
+    tags: Tags = field(default=(), validator=_tags)
+    side: Side = field(default=CLOUD, validator=validators.in_([CLOUD]))
+
+    @property
+    def key(self) -> Key:
+        """The private address."""
+        return "ElasticIp", self.side, self.private
+
+
 Object: TypeAlias = (
     Veth
     | LinkState
@@ -535,6 +571,7 @@ Object: TypeAlias = (
     | Ifb
     | Qdisc
     | Redirect
+    | ElasticIp
 )
 
 KINDS: Final[tuple[type[Object], ...]] = get_args(Object)

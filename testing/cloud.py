@@ -18,6 +18,7 @@ from attrs import define, evolve, field
 from eniplug.core.ec2 import (
     CLUSTER_TAG,
     INSTANCE_TAG,
+    ElasticIpFacts,
     EniFacts,
     InstanceFacts,
     Limits,
@@ -26,6 +27,7 @@ from eniplug.core.ec2 import (
 from eniplug.hooks.capacity import Block, CreateEni
 from eniplug.hooks.errors import (
     CloudError,
+    ElasticIpLimitError,
     EniLimitError,
     EniplugError,
     NoFreePrefixError,
@@ -37,6 +39,8 @@ from eniplug.testing.subnet import MemorySubnet
 
 VPC = "vpc-1"
 ZONE = "us-east-1a"
+PUBLIC = IPv4Network("198.51.100.0/24")
+"""Where Elastic IPs come from (RFC 5737)."""
 
 
 @define(eq=False, kw_only=True)
@@ -60,6 +64,10 @@ class MemoryCloud:
     subnets: Mapping[str, IPv4Network | MemorySubnet] = field(
         factory=lambda: {"subnet-1": IPv4Network("10.0.0.0/24")}
     )
+    elastic_ip_limit: int = 5
+    """Elastic IPs that the account may have; EC2's quota before it is raised."""
+
+    all_elastic_ips: dict[str, ElasticIpFacts] = field(factory=dict)
     calls: list[tuple[object, ...]] = field(factory=list)
     all_enis: dict[str, EniFacts] = field(factory=dict)
     on_termination: set[str] = field(factory=set)
@@ -288,6 +296,8 @@ class MemoryCloud:
         if eni is not None and eni.attachment_id is not None:
             msg = f"EC2 refuses DeleteNetworkInterface: {eni_id} is currently in use"
             raise RetryError(msg)
+        for one in [e for e in self.all_elastic_ips.values() if e.eni == eni_id]:
+            self._part(one)
         if self.all_enis.pop(eni_id, None) is not None and eni is not None:
             own = (eni.address, *eni.blocks)
             self.spaces[eni.subnet].put_back(own)
@@ -299,6 +309,70 @@ class MemoryCloud:
         for eni_id in eni_ids:
             eni = self._eni(eni_id)
             self.all_enis[eni_id] = evolve(eni, tags={**eni.tags, **tags})
+        self._end(lost)
+
+    def elastic_ips(self, tags: Mapping[str, str]) -> tuple[ElasticIpFacts, ...]:
+        """Describe the Elastic IPs that bear all these tags."""
+        self._begin("elastic_ips", dict(tags))
+        return tuple(
+            one
+            for one in self.all_elastic_ips.values()
+            if tags.items() <= one.tags.items()
+        )
+
+    def allocate_elastic_ip(self, tags: Mapping[str, str]) -> ElasticIpFacts:
+        """Get an Elastic IP."""
+        lost = self._begin("allocate_elastic_ip", dict(tags))
+        if len(self.all_elastic_ips) >= self.elastic_ip_limit:
+            msg = f"EC2 refuses AllocateAddress: {self.elastic_ip_limit} are the limit"
+            raise ElasticIpLimitError(msg)
+        taken = {one.public for one in self.all_elastic_ips.values()}
+        one = ElasticIpFacts(
+            id=f"eipalloc-{next(self._numbers):017x}",
+            public=next(each for each in PUBLIC.hosts() if each not in taken),
+            tags=dict(tags),
+        )
+        self.all_elastic_ips[one.id] = one
+        self._end(lost)
+        return one
+
+    def associate(self, allocation_id: str, eni_id: str, private: IPv4Address) -> str:
+        """Give an ENI's address an Elastic IP."""
+        lost = self._begin("associate", allocation_id, eni_id, private)
+        one, eni = self._elastic_ip(allocation_id), self._eni(eni_id)
+        if private not in (eni.address, *eni.secondary):
+            msg = f"EC2 refuses AssociateAddress: {eni_id} has no {private}"
+            raise CloudError(msg)
+        home = (eni_id, private)
+        if one.association is not None and (one.eni, one.private) != home:
+            msg = f"EC2 refuses AssociateAddress: {allocation_id} is associated"
+            raise CloudError(msg)
+        association = one.association or f"eipassoc-{next(self._numbers):017x}"
+        for other in [e for e in self.all_elastic_ips.values() if e is not one]:
+            if (other.eni, other.private) == home:
+                self._part(other)
+        self.all_elastic_ips[one.id] = evolve(
+            one, association=association, eni=eni_id, private=private
+        )
+        self._end(lost)
+        return association
+
+    def disassociate(self, association_id: str) -> None:
+        """Take an Elastic IP from its private address."""
+        lost = self._begin("disassociate", association_id)
+        for one in [*self.all_elastic_ips.values()]:
+            if one.association == association_id:
+                self._part(one)
+        self._end(lost)
+
+    def release(self, allocation_id: str) -> None:
+        """Give an Elastic IP back."""
+        lost = self._begin("release", allocation_id)
+        one = self.all_elastic_ips.get(allocation_id)
+        if one is not None and one.association is not None:
+            msg = f"EC2 refuses ReleaseAddress: {allocation_id} is in use"
+            raise RetryError(msg)
+        self.all_elastic_ips.pop(allocation_id, None)
         self._end(lost)
 
     # -- inside ------------------------------------------------------------------------
@@ -322,6 +396,17 @@ class MemoryCloud:
             msg = f"EC2 knows no {eni_id}"
             raise CloudError(msg)
         return self.all_enis[eni_id]
+
+    def _elastic_ip(self, allocation_id: str) -> ElasticIpFacts:
+        if allocation_id not in self.all_elastic_ips:
+            msg = f"EC2 knows no {allocation_id}"
+            raise CloudError(msg)
+        return self.all_elastic_ips[allocation_id]
+
+    def _part(self, one: ElasticIpFacts) -> None:
+        self.all_elastic_ips[one.id] = evolve(
+            one, association=None, eni=None, private=None
+        )
 
     def _check_instance(self, instance_id: str) -> None:
         if instance_id != self.instance_id:

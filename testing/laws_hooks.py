@@ -16,6 +16,7 @@ from eniplug.core.guard import Conduct
 from eniplug.core.store import Store
 from eniplug.hooks import (
     HOST,
+    POD,
     Ip,
     NftTable,
     Object,
@@ -82,8 +83,8 @@ class HookLaws(Subject):
             broken(f"{hook} gave {one}", "declare the node's by node_objects")
 
     def test_keys_are_distinct(self) -> None:
-        """One key has one value, and no two pods have one host object."""
-        host: dict[object, Object] = {one.key: one for one in self._node_objects()}
+        """One key has one value, and no two pods have one object outside of them."""
+        outside: dict[object, Object] = {o.key: o for o in self._node_objects()}
         for case in self.cases:
             found = Declaration()
             try:
@@ -94,11 +95,11 @@ class HookLaws(Subject):
             except EniplugError as error:
                 broken(error.message, "declare each thing once")
             for one in found.objects:
-                if one.side is HOST and one.key in host:
+                if one.side is not POD and one.key in outside:
                     remedy = "compute it from the pod, or declare it by node_objects"
                     broken(f"two pods, or a pod and the node, declare {one}", remedy)
-                if one.side is HOST:
-                    host[one.key] = one
+                if one.side is not POD:
+                    outside[one.key] = one
 
     def test_what_others_declare_stays_as_it_is(self) -> None:
         """A plugin adds; it contradicts nobody, and a wrapper changes nothing."""

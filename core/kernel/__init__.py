@@ -40,6 +40,7 @@ from eniplug.hooks import (
     HOST,
     POD,
     Claim,
+    ElasticIp,
     Ifb,
     LinkState,
     NftElement,
@@ -54,7 +55,7 @@ from eniplug.hooks.objects import Key
 
 __all__ = ["Difference", "FairLock", "Kernel", "LinkInfo"]
 
-_NOT_MADE: Final = (Claim, StaleFlows)
+_NOT_MADE: Final = (Claim, ElasticIp, StaleFlows)
 _RANK: Final = attrgetter("rank")
 
 

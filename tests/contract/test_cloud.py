@@ -19,6 +19,7 @@ from eniplug.core.imds import ENDPOINT_VARIABLE, Imds, Metadata
 from eniplug.hooks.capacity import CreateEni
 from eniplug.hooks.errors import (
     CloudError,
+    ElasticIpLimitError,
     EniLimitError,
     NoFreePrefixError,
     RetryError,
@@ -529,3 +530,93 @@ def test_an_eni_has_only_so_many_ipv6_addresses(world: World) -> None:
 
     with pytest.raises(EniLimitError):
         world.cloud.assign_prefixes(world.primary.id, 1, 6)
+
+
+MINE = {INSTANCE_TAG: "i-0", "for": "web"}
+
+
+def test_an_elastic_ip_bears_its_tags_from_birth(world: World) -> None:
+    one = world.cloud.allocate_elastic_ip(MINE)
+    world.cloud.allocate_elastic_ip({INSTANCE_TAG: "i-1", "for": "web"})
+
+    (found,) = world.cloud.elastic_ips({INSTANCE_TAG: "i-0"})
+
+    assert found == one
+    assert found.tags == MINE
+    assert found.association is None
+    assert len(world.cloud.elastic_ips({"for": "web"})) == 2
+
+
+def test_an_elastic_ip_is_associated_with_one_private_address(world: World) -> None:
+    one, eni = world.cloud.allocate_elastic_ip(MINE), world.attached()
+    private = eni.secondary[1]
+
+    association = world.cloud.associate(one.id, eni.id, private)
+    again = world.cloud.associate(one.id, eni.id, private)
+
+    (found,) = world.cloud.elastic_ips(MINE)
+    assert found == evolve(
+        one, association=association, eni=eni.id, private=eni.secondary[1]
+    )
+    assert again == association
+
+
+def test_an_elastic_ip_that_is_associated_stays_there(world: World) -> None:
+    one, eni = world.cloud.allocate_elastic_ip(MINE), world.attached()
+    world.cloud.associate(one.id, eni.id, eni.secondary[0])
+
+    with pytest.raises(CloudError, match="associated"):
+        world.cloud.associate(one.id, eni.id, eni.secondary[1])
+    with pytest.raises(RetryError):
+        world.cloud.release(one.id)
+
+
+def test_a_second_elastic_ip_puts_the_first_aside(world: World) -> None:
+    eni = world.attached()
+    first, second = (world.cloud.allocate_elastic_ip(MINE) for _ in range(2))
+    world.cloud.associate(first.id, eni.id, eni.secondary[0])
+
+    world.cloud.associate(second.id, eni.id, eni.secondary[0])
+
+    left = {o.id: o.association is None for o in world.cloud.elastic_ips(MINE)}
+    assert left == {first.id: True, second.id: False}
+
+
+def test_an_elastic_ip_is_refused_to_an_address_that_the_eni_has_not(
+    world: World,
+) -> None:
+    one, eni = world.cloud.allocate_elastic_ip(MINE), world.attached()
+
+    with pytest.raises(CloudError):
+        world.cloud.associate(one.id, eni.id, world.primary.address)
+    with pytest.raises(CloudError):
+        world.cloud.associate("eipalloc-0", eni.id, eni.secondary[0])
+
+
+def test_an_elastic_ip_is_given_back_once_and_for_all(world: World) -> None:
+    one, eni = world.cloud.allocate_elastic_ip(MINE), world.attached()
+    association = world.cloud.associate(one.id, eni.id, eni.secondary[0])
+
+    for _ in range(2):
+        world.cloud.disassociate(association)
+    for _ in range(2):
+        world.cloud.release(one.id)
+
+    assert world.cloud.elastic_ips(MINE) == ()
+
+
+def test_an_elastic_ip_outlives_its_eni(world: World) -> None:
+    one, eni = world.cloud.allocate_elastic_ip(MINE), world.create()
+    world.cloud.associate(one.id, eni.id, eni.secondary[0])
+
+    world.cloud.delete_eni(eni.id)
+
+    assert world.cloud.elastic_ips(MINE) == (one,)
+
+
+def test_there_are_only_so_many_elastic_ips(world: World) -> None:
+    for _ in range(5):
+        world.cloud.allocate_elastic_ip(MINE)
+
+    with pytest.raises(ElasticIpLimitError, match="AllocateAddress"):
+        world.cloud.allocate_elastic_ip(MINE)

@@ -22,6 +22,7 @@ import pytest
 from attrs import define, field
 
 from eniplug.core.attach import Attachments, Request
+from eniplug.core.chain import Chain
 from eniplug.core.cloud import GATHER, CloudWorker
 from eniplug.core.discover import eni_of, look
 from eniplug.core.ec2 import EniFacts, Limits
@@ -31,7 +32,7 @@ from eniplug.core.pace import Pace
 from eniplug.core.parts import Life
 from eniplug.core.pool import AddressPool, Quarantined
 from eniplug.core.settings import Settings
-from eniplug.core.state import State
+from eniplug.core.state import ELASTIC_IPS, State
 from eniplug.core.store import Store
 from eniplug.hooks import Action, Block, CapacityView, Eni
 from eniplug.hooks.errors import EniplugError
@@ -40,13 +41,16 @@ from eniplug.plugins.secondary_ip import SecondaryIp
 from eniplug.testing.builders import NODE, a_pod
 from eniplug.testing.clock import HandClock
 from eniplug.testing.cloud import MemoryCloud, MemoryMetadata
-from kit.chains import MAIN
+from kit.chains import MAIN, Give, Public, Wire, chain
 from kit.fleet import Planner
 from kit.netns import inside, namespace, picture, pods
 
 pytestmark = pytest.mark.root
 
 LIMITS = Limits(max_enis=3, ipv4_per_eni=4)
+SINGLE = chain(give=Give(), wire=Wire(), public=Public())
+"""EC2 promises public addresses for single private ones, not for those of prefixes."""
+
 CUT = 42
 MOST = 400
 """Points; a run that has more of them hangs."""
@@ -98,7 +102,13 @@ class Agent:
             settings,
             clock=self.clock,
             pace=Pace(self.clock, jitter=lambda: 0.0),
+            tenants=self.state,
+            seek=self.store.fact(ELASTIC_IPS) is not None,
         )
+
+    @property
+    def chain(self) -> Chain:
+        return SINGLE if isinstance(self.planner, SecondaryIp) else MAIN
 
     def pass_time(self, seconds: float) -> None:
         """Let the worker do what is due."""
@@ -112,8 +122,8 @@ class Agent:
         return Request(
             id=bytes(16),
             pod=a_pod(number),
-            chain=MAIN,
-            plugins=MAIN.names,
+            chain=self.chain,
+            plugins=self.chain.names,
             netns=netns,
             sandbox=f"/run/netns/{number}",
         )
@@ -257,6 +267,9 @@ def check(agent: Agent, netns: Sequence[int]) -> None:
     for eni in cloud.all_enis.values():
         assert agent.state.blocks(eni.id) == set(eni.blocks), "an address leaked"
         assert eni.primary or eni.on_termination
+    public = {one.private for one in cloud.all_elastic_ips.values()}
+    assert public == (set(addresses) if agent.chain is SINGLE else set())
+    assert len(cloud.all_elastic_ips) == len(public), "a public address leaked"
     assert agent.state.quarantined() == ()
     assert agent.store.intents() == {}
     for part in parts:

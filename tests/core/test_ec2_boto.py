@@ -17,6 +17,7 @@ from eniplug.hooks.errors import (
     CloudError,
     CloudSlowError,
     DeniedError,
+    ElasticIpLimitError,
     EniLimitError,
     EniplugError,
     NoFreePrefixError,
@@ -31,6 +32,8 @@ from eniplug.hooks.errors import (
     [
         ("RequestLimitExceeded", "Request limit exceeded.", ThrottledError),
         ("Throttling", "Rate exceeded", ThrottledError),
+        ("AddressLimitExceeded", "The maximum number", ElasticIpLimitError),
+        ("InvalidIPAddress.InUse", "in use", RetryError),
         ("ThrottlingException", "Rate exceeded", ThrottledError),
         ("EC2ThrottledException", "", ThrottledError),
         ("TooManyRequestsException", "", ThrottledError),

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 
 import pytest
 
@@ -11,6 +11,7 @@ from eniplug.hooks import (
     Address,
     Allocation,
     Claim,
+    ElasticIp,
     Eni,
     Lease,
     LinkState,
@@ -79,6 +80,7 @@ def fence(one: Object) -> str:
         Rule(priority=1, table=2, iif=MINE),
         Rule(priority=1, table=2, side=POD),
         Claim(what="host port 80/tcp"),
+        ElasticIp(private=IPv4Address("10.0.0.7"), eni="eni-1"),
         NftElement(family="inet", table="acme", set="ports", element="tcp . 80"),
         StaleFlows(family=4, protocol="udp", port=53),
     ],
@@ -119,6 +121,8 @@ def test_what_is_the_pods_may_be_declared(one: Object) -> None:
         (Rule(priority=1, table=2, src=ip_network("10.0.0.0/24")), "names its address"),
         (Rule(priority=1, table=2, iif="ens5"), "names its address"),
         (NftTable(family="inet", name="acme", text=""), "node_objects"),
+        (ElasticIp(private=IPv4Address("10.0.0.8"), eni="eni-1"), "not given"),
+        (ElasticIp(private=IPv4Address("10.0.0.7"), eni="eni-2"), "not given"),
     ],
     ids=str,
 )
@@ -132,6 +136,7 @@ def test_what_is_anothers_or_the_nodes_is_not_the_pods(one: Object, words: str) 
         Sysctl(path="net/ipv4/ip_forward", value="1", side=POD),
         Claim(what="host port 80/tcp"),
         StaleFlows(family=4, protocol="udp", port=53),
+        ElasticIp(private=IPv4Address("10.0.0.7"), eni="eni-1"),
         Veth(name="v4host", peer="v4if0", mac=MAC, peer_mac=MAC),
     ],
     ids=str,

@@ -86,6 +86,7 @@ def test_the_nodes_addresses_are_shown_as_they_are_at_that_moment(
     assert found["eniplug_enis"] == 1
     assert found["eniplug_waiting_pods"] == 0
     assert found["eniplug_quarantined"] == 1
+    assert found["eniplug_elastic_ips state=leaving"] == 0
     assert found["eniplug_ready"] == 1
 
     one.attach(2)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from ipaddress import ip_network
+from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from attrs import evolve
 
 from eniplug.core import asks
 from eniplug.core.parts import AttachmentKey
+from eniplug.core.public import Standing, Subject, Told
 from eniplug.core.report import SHOWN
 from eniplug.core.subnets import SubnetState
 from eniplug.hooks.errors import (
@@ -175,6 +176,26 @@ def test_what_is_in_quarantine_is_told_with_its_reason(one: Reported) -> None:
             "assigned": 0,
         }
     ]
+
+
+def test_a_pods_public_address_is_told_or_why_it_is_not_there(one: Reported) -> None:
+    part = one.attach(0)
+    private = IPv4Address("10.0.0.10")
+    subject = Subject(part.key, private)
+    public = Told(IPv4Address("198.51.100.1"))
+
+    def line(told: Told) -> str:
+        one.state.elastic_ips_are(Standing({subject: told}, leaving=2))
+        return one.reporter.chain(part)[-2]
+
+    assert line(public) == "public address of 10.0.0.10: 198.51.100.1"
+    assert line(Told()) == "public address of 10.0.0.10: on its way"
+    assert line(Told(trouble=DeniedError("no AllocateAddress"))) == (
+        "public address of 10.0.0.10: denied: no AllocateAddress; " + DeniedError.remedy
+    )
+    counts = {"there": 0, "lacking": 1, "leaving": 2}
+    assert one.reporter.status()["elastic_ips"] == counts
+    assert not [f for f in one.reporter.chain(one.attach(1)) if "public" in f]
 
 
 def test_the_last_refusals_are_shown_newest_first(one: Reported) -> None:

@@ -46,9 +46,11 @@ def actions(methods: Iterable[str]) -> set[str]:
     return found
 
 
-def test_both_policies_together_are_what_the_agent_calls() -> None:
-    assert "AssignIpv6Addresses" in CALLED
-    assert allowed("ipv4") | allowed("ipv6") == CALLED
+def test_the_policies_together_are_what_the_agent_calls() -> None:
+    assert {"AssignIpv6Addresses", "AllocateAddress"} <= CALLED
+    assert allowed("ipv4") | allowed("ipv6") | allowed("elastic-ip") == CALLED | {
+        "CreateTags"  # what is made bears tags from its birth
+    }
 
 
 def test_each_call_is_made_under_the_name_of_its_action() -> None:
@@ -61,17 +63,17 @@ def test_each_call_is_made_under_the_name_of_its_action() -> None:
     assert named == CALLED
 
 
-@pytest.mark.parametrize("name", ["ipv4", "ipv6"])
+@pytest.mark.parametrize("name", ["ipv4", "ipv6", "elastic-ip"])
 def test_only_what_describes_is_allowed_everywhere(name: str) -> None:
     for one in policy(name):
         assert one["Effect"] == "Allow"
         if one["Resource"] == "*":
             assert all(action.startswith("ec2:Describe") for action in one["Action"])
-        elif one["Action"] != ["ec2:CreateTags"]:
+        elif one["Resource"] != ENIS or one["Action"] != ["ec2:CreateTags"]:
             assert one["Condition"], one
 
 
-@pytest.mark.parametrize("name", ["ipv4", "ipv6"])
+@pytest.mark.parametrize("name", ["ipv4", "ipv6", "elastic-ip"])
 def test_enis_are_changed_only_where_they_bear_the_clusters_tag(name: str) -> None:
     tag = {f"aws:ResourceTag/{CLUSTER_TAG}": "${CLUSTER_NAME}"}
     born = {f"aws:RequestTag/{CLUSTER_TAG}": "${CLUSTER_NAME}"}
@@ -80,6 +82,25 @@ def test_enis_are_changed_only_where_they_bear_the_clusters_tag(name: str) -> No
         if one["Resource"] == ENIS and one["Action"] != ["ec2:CreateTags"]:
             made = one["Action"] == ["ec2:CreateNetworkInterface"]
             assert one["Condition"] == {"StringEquals": born if made else tag}
+
+
+def test_elastic_ips_are_changed_only_where_they_bear_the_clusters_tag() -> None:
+    tag = {f"aws:ResourceTag/{CLUSTER_TAG}": "${CLUSTER_NAME}"}
+    born = {f"aws:RequestTag/{CLUSTER_TAG}": "${CLUSTER_NAME}"}
+    conditions = {
+        action: one["Condition"]["StringEquals"]
+        for one in policy("elastic-ip")
+        for action in one["Action"]
+        if one["Resource"] == "arn:aws:ec2:*:*:elastic-ip/*"
+    }
+
+    assert conditions == {
+        "ec2:AllocateAddress": born,
+        "ec2:CreateTags": {"ec2:CreateAction": "AllocateAddress"},
+        "ec2:AssociateAddress": tag,
+        "ec2:DisassociateAddress": tag,
+        "ec2:ReleaseAddress": tag,
+    }
 
 
 def test_the_ipv4_policy_lets_a_node_grow_and_shrink() -> None:

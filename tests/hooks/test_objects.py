@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from eniplug.hooks import (
     POD,
     Address,
     Claim,
+    ElasticIp,
     Ifb,
     LinkState,
     Neighbor,
@@ -54,6 +55,7 @@ EXAMPLES: tuple[Object, ...] = (
     Ifb(name="ifb1", mac=MAC),
     Qdisc(link="eni1", discipline="tbf", rate=125_000, burst=32768, limit=35893),
     Redirect(link="eni1", to="ifb1"),
+    ElasticIp(private=IPv4Address("10.0.0.7"), eni="eni-1", tags=(("team", "net"),)),
 )
 
 # In each pair the second has another value under the same key, or another key.
@@ -72,6 +74,9 @@ SAME_KEY: tuple[tuple[Object, dict[str, Any]], ...] = (
     (EXAMPLES[11], {"mtu": 1500}),
     *((EXAMPLES[12], {name: 9999}) for name in ("rate", "burst", "limit")),
     (EXAMPLES[13], {"to": "ifb2"}),
+    (EXAMPLES[14], {"eni": "eni-2"}),
+    (EXAMPLES[14], {"waited": True}),
+    (EXAMPLES[14], {"tags": ()}),
 )
 OTHER_KEY: tuple[tuple[Object, dict[str, Any]], ...] = (
     (EXAMPLES[0], {"name": "eni2"}),
@@ -112,6 +117,7 @@ OTHER_KEY: tuple[tuple[Object, dict[str, Any]], ...] = (
     (EXAMPLES[12], {"discipline": "ingress", "rate": 0, "burst": 0, "limit": 0}),
     (EXAMPLES[13], {"link": "eni2"}),
     (EXAMPLES[13], {"priority": 2}),
+    (EXAMPLES[14], {"private": ip_address("10.0.0.8")}),
 )
 
 WRONG: tuple[tuple[Object, dict[str, Any]], ...] = (
@@ -183,6 +189,17 @@ WRONG: tuple[tuple[Object, dict[str, Any]], ...] = (
     (EXAMPLES[12], {"discipline": "ingress"}),
     (EXAMPLES[12], {"discipline": "htb"}),
     *((EXAMPLES[13], {"priority": priority}) for priority in (0, 1 << 16)),
+    (EXAMPLES[14], {"eni": ""}),
+    (EXAMPLES[14], {"side": HOST}),
+    *(
+        (EXAMPLES[14], {"tags": ((key, value),)})
+        for key, value in (
+            ("", "a"),
+            ("aws:a", "a"),
+            ("a" * 129, "a"),
+            ("a", "b" * 257),
+        )
+    ),
 )
 
 
@@ -273,6 +290,7 @@ def test_links_come_before_what_stands_on_them_and_rules_last() -> None:
         "Rule",
         "NftElement",
         "StaleFlows",
+        "ElasticIp",
     ]
 
 

@@ -12,6 +12,7 @@ from attrs import define, field
 from eniplug.core.cloud import GATHER, CloudWorker
 from eniplug.core.discover import Facts, eni_of, look
 from eniplug.core.ec2 import INSTANCE_TAG, EniFacts, Limits
+from eniplug.core.elastic_ips import Tenants
 from eniplug.core.host import CARD_TARGETS, on_card
 from eniplug.core.pace import Pace
 from eniplug.core.pool import AddressPool, Quarantined
@@ -177,6 +178,7 @@ def bench(
     cidr: str = "10.0.0.0/24",
     cloud: MemoryCloud | None = None,
     held: Callable[[], EniplugError | None] = lambda: None,
+    tenants: Tenants | None = None,
     **environ: str,
 ) -> Bench:
     clock = HandClock()
@@ -203,6 +205,7 @@ def bench(
         today=lambda: datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         pace=Pace(clock, jitter=lambda: 0.0),
         held=held,
+        tenants=tenants,
     )
     return Bench(cloud, metadata, node, worker, clock, facts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv4Address, ip_interface, ip_network
 from threading import Event
 
 import pluggy
@@ -16,6 +16,7 @@ from eniplug.hooks import (
     PROJECT,
     Address,
     Allocation,
+    ElasticIp,
     LinkState,
     Object,
     Pod,
@@ -68,6 +69,22 @@ class Extra:
     def egress(self, allocation: Allocation) -> list[Object]:
         mine = allocation.nics[0].addresses[0].network
         return [Rule(priority=self.priority, table=254, dst=mine)]
+
+
+@frozen(eq=False)
+class Public:
+    """Wants a public address for each of the pod's."""
+
+    waited: bool = False
+
+    @hookimpl
+    def egress(self, allocation: Allocation) -> Iterator[Object]:
+        for nic in allocation.nics:
+            for address in nic.addresses:
+                if nic.eni is not None and isinstance(address.ip, IPv4Address):
+                    yield ElasticIp(
+                        private=address.ip, eni=nic.eni.id, waited=self.waited
+                    )
 
 
 @frozen(eq=False)

@@ -13,8 +13,9 @@ from typing import Any
 import yaml
 from attrs import field, frozen
 
-from kit.containerd import Containerd, until
+from kit.containerd import Containerd
 from kit.cri import MESSAGES, PodSpec
+from kit.waiting import until
 
 PROFILES = {
     "RuntimeDefault": MESSAGES.SecurityProfile.RUNTIME_DEFAULT,

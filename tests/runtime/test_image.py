@@ -16,12 +16,13 @@ import pytest
 from attrs import frozen
 
 from eniplug.lab.fabric import EC2
-from kit.containerd import NAMESPACES, PORT, WHO, Containerd, a_containerd, until
+from kit.containerd import NAMESPACES, PORT, WHO, Containerd, a_containerd
 from kit.cri import PodSpec
 from kit.kubelet import Kubelet, Manifest, Running
 from kit.labs import LabHand, a_lab
 from kit.names import MINE
 from kit.netns import run
+from kit.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.image]
 

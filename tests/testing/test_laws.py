@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Generator, Iterator
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv4Address, ip_interface, ip_network
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from eniplug.hooks import (
     POD,
     Allocation,
     CapacityView,
+    ElasticIp,
     LinkState,
     NftTable,
     Object,
@@ -296,6 +297,15 @@ class NoSuchLink:
         return [Route(destination=net, link="absent0")]
 
 
+@frozen(eq=False)
+class OnePublicForAll:
+    """Wants a public address for what is no pod's."""
+
+    @hookimpl
+    def egress(self) -> list[Object]:
+        return [ElasticIp(private=IPv4Address("10.0.0.4"), eni=PRIMARY.id)]
+
+
 BAD: list[tuple[object, str, str]] = [
     (Plain(), "frozen_attrs", "Plain is no attrs class: decorate it with @frozen"),
     (ByValue(), "frozen_attrs", r"ByValue compares by value: say @frozen\(eq=False"),
@@ -316,6 +326,8 @@ BAD: list[tuple[object, str, str]] = [
     (TableForEach(), "valid_and_of_the_right", "gave table t0: declare it by node_obj"),
     (NodesTtl(), "valid_and_of_the_right", "declare the node's by node_objects"),
     (OneRuleForAll(), "keys_are_distinct", "two pods, .* declare Rule.priority=99"),
+    (OnePublicForAll(), "keys_are_distinct", "two pods, .* declare ElasticIp"),
+    (OnePublicForAll(), "others_declare", "10.0.0.4 of eni-1 was not given to this"),
     (TwoMinds(), "keys_are_distinct", "contradict each other"),
     (Contradicting(), "others_declare", "contradict each other: Veth.*: leave it to"),
     (
