@@ -190,7 +190,8 @@ class Attachments:
             while error := self._state.elastic_ips.trouble(part):
                 if is_refusal(error) or time.monotonic() > end:
                     raise error
-                waiter.turn.wait(LOOK)
+                with aside():
+                    waiter.turn.wait(LOOK)
                 waiter.turn.clear()
                 if not waiter.cancelled and not here():
                     waiter.cancelled = "the caller hung up"
