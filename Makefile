@@ -1,6 +1,6 @@
 # The ways in. What they do stands in .ci/ and tox.ini.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench dev clean
+.PHONY: help demo test check bench dev clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 14
@@ -9,9 +9,13 @@ demo: ## bring a VPC up on this machine, run pods through it, take it down (root
 	@.ci/setup demo
 	@.venv/bin/python -m eniplug.lab.demo
 
-test: ## run every check: tests on each Python, types, lint, coverage (root)
+test: ## what a change needs: types, lint, tests on one Python, one lab (root)
 	@.ci/setup test
-	@.ci/test
+	@.ci/test quick
+
+check: ## all that continuous integration runs: each Python, library, mode (root)
+	@.ci/setup test
+	@.ci/test quick rest
 
 bench: ## measure everything, and write bench/results.md (root; ARGS=--quick, ARGS='--against CONFLIST')
 	@.ci/setup dev

@@ -27,7 +27,7 @@ def machine(request: pytest.FixtureRequest) -> str:
 
 
 def rooted(item: pytest.Item) -> bool:
-    return any(item.get_closest_marker(name) for name in ("root", "lab", "smoke"))
+    return any(item.get_closest_marker(name) for name in ("root", "lab"))
 
 
 def traces() -> set[Path]:

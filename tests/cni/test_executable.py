@@ -592,13 +592,11 @@ def program(request: pytest.FixtureRequest, machine: str, tmp_path: Path) -> Pro
 
 
 @pytest.mark.root
-@pytest.mark.smoke
 def test_every_interpreter_of_this_machine_runs_it(python: str, tmp_path: Path) -> None:
     runs(python_program(tmp_path / "eniplug", tmp_path, python), tmp_path)
 
 
 @pytest.mark.root
-@pytest.mark.smoke
 def test_this_machine_runs_the_native_one(machine: str, tmp_path: Path) -> None:
     program = native_program(tmp_path / "eniplug", tmp_path, machine=machine)
 

@@ -113,7 +113,6 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-@pytest.mark.smoke
 def test_a_pod_is_attached_checked_and_deleted_without_a_trace(world: World) -> None:
     before = world.picture()
     netns = world.pods.new()

@@ -64,7 +64,6 @@ def ask(path: Path, descriptors: list[int] | None = None) -> tuple[int, bytes] |
         return answer(connection)
 
 
-@pytest.mark.smoke
 def test_a_request_is_answered(served: Callable[[Handler], Path]) -> None:
     assert ask(served(echo)) == (3, b"c1 False")
 

@@ -85,7 +85,6 @@ def ping(inside: netns.Inside, to: str, *options: str) -> bool:
     return inside.call(subprocess.run, command, capture_output=True).returncode == 0
 
 
-@pytest.mark.smoke
 def test_nodes_reach_each_other_with_9001_byte_packets(vpc: Vpc) -> None:
     whole = ping(vpc.one, "10.0.1.20", "-M", "do", "-s", str(9001 - 28))
     more = ping(vpc.one, "10.0.1.20", "-M", "do", "-s", str(9001 - 27))

@@ -72,7 +72,6 @@ def fetch(source: str = "") -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout
 
 
-@pytest.mark.smoke
 def test_the_internet_sees_the_nodes_public_address(world: World) -> None:
     seen = world.node.call(fetch)
 

@@ -32,7 +32,6 @@ def node() -> Iterator[netns.Inside]:
         clear(NAMES)
 
 
-@pytest.mark.smoke
 def test_a_nodes_files_are_inside_and_not_outside(node: netns.Inside) -> None:
     outside = [sorted(Path(p).iterdir()) for p in ("/etc", "/opt", "/var/lib", "/run")]
 

@@ -60,7 +60,6 @@ def logged(node: Node) -> dict[str, list[str]]:
     return {line.split()[0]: line.split()[1:] for line in lines}
 
 
-@pytest.mark.smoke
 def test_an_agent_runs_in_its_nodes_network_and_files(node: Node) -> None:
     node.prepare((*COMMAND, "--flag"), {"WARM_IP_TARGET": "5"})
 

@@ -93,7 +93,6 @@ def _clean() -> Iterator[None]:
         launch.down(each)
 
 
-@pytest.mark.smoke
 def test_a_lab_comes_up_with_its_nodes_and_leaves_nothing() -> None:
     steps: list[str] = []
 

@@ -62,7 +62,6 @@ def test_a_dead_holder_holds_nothing() -> None:
     os.close(claim(NAMES))
 
 
-@pytest.mark.smoke
 def test_a_sweep_leaves_nothing() -> None:
     os.close(claim(NAMES))
     netns.create(NAMES.node(1))

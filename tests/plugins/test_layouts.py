@@ -334,7 +334,6 @@ def test_each_interface_of_a_pod_is_a_way_of_its_own(layout: type[Layout]) -> No
         assert world.snapshot("both") == world.snapshot("empty")
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_node_is_left_as_it_was_found(layout: type[Layout]) -> None:
     with a_world("pt") as world:

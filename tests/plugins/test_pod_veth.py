@@ -104,7 +104,6 @@ def test_ipv6_address_comes_up_where_the_runtime_had_switched_ipv6_off(
 
 
 @pytest.mark.root
-@pytest.mark.smoke
 def test_pair_is_up_and_has_the_pods_mtu(world: World) -> None:
     netns = world.pod("pod")
     pod = a_pod(3, mtu=8951)

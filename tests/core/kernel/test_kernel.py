@@ -41,7 +41,6 @@ LINK = "eni00000000001"
 ALIAS = "eniplug/1 abc eth0 vpc"
 
 
-@pytest.mark.smoke
 def test_a_flat_pod_is_in_the_kernel_as_declared(kernel: Kernel, world: World) -> None:
     pod = world.pod("a")
 
@@ -224,7 +223,6 @@ def test_remove_leaves_nothing(kernel: Kernel, world: World) -> None:
     assert world.snapshot("a") == inside
 
 
-@pytest.mark.smoke
 def test_second_remove_is_quiet(kernel: Kernel, world: World) -> None:
     pod = world.pod("a")
     objects = (*policy_pod(1), *six_pod()[1:])

@@ -29,7 +29,6 @@ def pod(kernel: Kernel, world: World) -> int:
     return netns
 
 
-@pytest.mark.smoke
 def test_a_shaped_pod_is_in_the_kernel_as_declared(
     kernel: Kernel, world: World
 ) -> None:
