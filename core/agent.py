@@ -124,6 +124,7 @@ class Agent:
         self._own = own_chains(self._chains, self._entries, str(path))
         self._kernel = Kernel(proc_sys=options.proc_sys)
         self._metrics, self._health = Metrics(), Health()
+        self._metrics.watch_plugins(self._guard.told)
         pages = _pages(self._metrics, self._health)
         self._http = Http(self._settings.metrics_addr, pages)
         self._reach_kube = connector(environ, self._settings)

@@ -6,9 +6,9 @@ out: an ADD pays nothing.  All else is looked up when somebody asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from attrs import asdict
 from prometheus_client import (
@@ -19,7 +19,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from eniplug.core.state import State
@@ -77,6 +77,10 @@ class Metrics:
         """Show a node's addresses too, as they are when somebody asks."""
         self._registry.register(_NodeCollector(state, why_not_ready))
 
+    def watch_plugins(self, told: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
+        """Show how each plugin has behaved, as `Guard.told` says it."""
+        self._registry.register(_PluginCollector(told))
+
     def answered(self, command: str, reason: str, seconds: float) -> None:
         """Count a request; ``reason`` is empty if it was carried out."""
         outcome = "refused" if reason else "done"
@@ -94,6 +98,33 @@ class Metrics:
     def text(self) -> bytes:
         """Write it all down (Prometheus, "Text-based format")."""
         return generate_latest(self._registry)
+
+
+class _PluginCollector(Collector):
+    """Looks up how plugins have behaved."""
+
+    def __init__(self, told: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
+        self._told = told
+
+    def describe(self) -> Iterable[Metric]:
+        """Name nothing beforehand: plugins come with the conflist's entries."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Look."""
+        counted = {
+            "calls": "Calls of a plugin's hooks.",
+            "errors": "Those whose answer could not be used.",
+            "timeouts": "Those that did not end in time.",
+        }
+        plugins = tuple(self._told())
+        for what, words in counted.items():
+            family = CounterMetricFamily(
+                f"eniplug_plugin_{what}", words, labels=("plugin",)
+            )
+            for one in plugins:
+                family.add_metric((one["plugin"],), one[what])
+            yield family
 
 
 class _NodeCollector(Collector):

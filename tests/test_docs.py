@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -155,6 +156,37 @@ def test_a_value_is_described_with_each_of_its_fields(name: str) -> None:
         wanted = [f"`{name}({fields})`"]
 
     assert [one for one in wanted if one not in described] == []
+
+
+def methods() -> Iterator[tuple[str, str]]:
+    """What values offer beside their fields, as ``take(family=4, *, …)``."""
+    for name, kind in {**VALUES, "Pool": hooks.Pool}.items():
+        for method, value in vars(kind).items():
+            if method.startswith("_") or method == "key":  # that of objects
+                continue
+            if isinstance(value, property | cached_property):
+                yield name, method
+            elif inspect.isfunction(value) or isinstance(value, classmethod):
+                signature = inspect.signature(getattr(kind, method))
+                plain = [
+                    one.replace(annotation=one.empty)
+                    for one in signature.parameters.values()
+                    if one.name != "self"
+                ]
+                yield name, f"{method}{inspect.Signature(plain)}"
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [pytest.param(*one, id=".".join(one)) for one in methods()],
+)
+def test_a_method_of_a_value_is_described_with_its_signature(
+    name: str, method: str
+) -> None:
+    text = prose(text_of("docs/hooks.md"))
+
+    owners = {name, name.lower(), "view", "eni"}  # EniView's are called eni.…
+    assert any(f"`{owner}.{method}`" in text for owner in owners)
 
 
 @pytest.mark.parametrize("kind", KINDS)

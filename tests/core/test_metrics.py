@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from eniplug.core.guard import Guard
 from eniplug.core.metrics import Metrics
 from eniplug.hooks.errors import EniLimitError, ThrottledError
 from eniplug.testing.builders import ADDRESSES, PRIMARY
@@ -65,6 +66,24 @@ def test_calls_of_ec2_are_counted_by_action_and_errors_by_reason_too() -> None:
     assert samples(metrics) == {
         "eniplug_ec2_calls_total action=CreateTags": 2,
         "eniplug_ec2_errors_total action=CreateTags reason=throttled": 1,
+    }
+
+
+def test_what_plugins_did_is_counted_by_plugin() -> None:
+    metrics, guard = Metrics(), Guard()
+    metrics.watch_plugins(guard.told)
+    moody = guard.conduct("moody")
+
+    for _ in range(2):
+        moody.admit()
+        moody.ended("egress", 0.01)
+    moody.failed("plugin 'moody': egress raised")
+    moody.hung(1.0, "plugin 'moody': egress did not end")
+
+    assert samples(metrics) == {
+        "eniplug_plugin_calls_total plugin=moody": 2,
+        "eniplug_plugin_errors_total plugin=moody": 1,
+        "eniplug_plugin_timeouts_total plugin=moody": 1,
     }
 
 

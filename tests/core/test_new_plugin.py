@@ -1,4 +1,7 @@
-"""`eniplug plugins new`: what it makes installs, keeps the laws and works."""
+"""`eniplug plugins new`: what it makes is listed, keeps the laws and works.
+
+That it can be built, on each Python, is seen by `tox run -e py313-examples`.
+"""
 
 from __future__ import annotations
 
@@ -51,12 +54,6 @@ def test_it_is_listed_once_it_is_installed(home: Home) -> None:
     [row] = [row for row in listed if row["name"] == "short-ttl"]
     assert row["package"] == "eniplug-short-ttl"
     assert row["hooks"] == ["setup_netns"]
-
-
-def test_its_own_tests_pass(home: Home, project: Path) -> None:
-    said = home.run("-m", "pytest", "-q", "-m", "not (root or lab)", where=project)
-
-    assert " passed, 3 deselected" in said
 
 
 @pytest.mark.root

@@ -94,6 +94,9 @@ def test_what_reaches_too_far_or_raises_is_refused_by_name(lab: LabHand) -> None
     assert "plugin 'moody': egress raised" in why(lab, "raises-1")
     assert "not-the-pods" in why(lab, "reaches-1")
     assert status(lab)["moody"]["errors"] == 2
+    assert "RuntimeError: no luck today" in lab.log()
+    pages = lab.inside("node1", "curl", "-sf", "http://127.0.0.1:61678/metrics")
+    assert 'eniplug_plugin_errors_total{plugin="moody"} 2.0' in pages
 
 
 def test_a_pod_starts_without_a_plugin_that_may_be_skipped(lab: LabHand) -> None:
