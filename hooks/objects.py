@@ -71,7 +71,7 @@ _NFT_NAME = r"[A-Za-z][A-Za-z0-9_-]{0,63}"
 _SYSCTL = re.compile(r"net(/[A-Za-z0-9_.@-]+)+")
 
 
-def _interface(_: object, attribute: Attribute[Interface], value: Interface) -> None:
+def _interface(_: object, attribute: Attribute[Interface], value: object) -> None:
     if not isinstance(value, _INTERFACES):
         msg = f"{attribute.name}: {value!r} is no address with its length"
         raise ValueError(msg)

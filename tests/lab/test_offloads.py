@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -23,7 +23,7 @@ HERE = tuple(f"here{number}" for number in range(11))
 
 
 @contextmanager
-def opened(lab: LabHand, *pods: str) -> Iterator[list[int]]:
+def opened(lab: LabHand, *pods: str) -> Generator[list[int]]:
     """Open pods' namespaces."""
     paths = [netns.DIRECTORY / lab.names.pod(pod) for pod in pods]
     descriptors = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in paths]
