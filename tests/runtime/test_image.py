@@ -30,8 +30,8 @@ ROOT = Path(__file__).parents[2]
 IMAGE = ROOT / ".tox/built/eniplug.tar"
 """What .ci/image makes."""
 
-FEW = {"WARM_IP_TARGET": "4"}
-"""No more addresses than the primary ENI has."""
+FEW = {"WARM_IP_TARGET": "2", "IP_COOLDOWN_PERIOD": "1"}
+"""The primary ENI has addresses enough, those that cool included: no other comes."""
 
 BITS = {"NET_ADMIN": 12, "SYS_ADMIN": 21}
 """Numbers of capabilities (linux/capability.h)."""
