@@ -249,7 +249,8 @@ def check_ifname(ifname: str) -> None:
 def _readable(environ: Mapping[str, str], name: str) -> str:
     value = environ.get(name, "")
     try:
-        value.encode()
+        if not value.isascii():
+            value.encode()
     except UnicodeEncodeError as error:
         raise _unusable(name, value, "it is not UTF-8") from error
     return value

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from reprlib import repr as short
-from typing import Any, Never
+from typing import Any, Final, Never
 
 from eniplug.cni.errors import UNDECODABLE, CniError
 
@@ -20,12 +20,10 @@ def decode(data: bytes, what: str) -> dict[str, Any]:
     What cannot be written again as JSON in UTF-8 is refused: a number out of a
     double's range, half a surrogate pair.  Raises CniError 6.
     """
-    if not data.strip():
+    if not data or data.isspace():
         raise CniError(UNDECODABLE, f"{what} is empty")
     try:
-        value = json.loads(
-            data.decode(), parse_constant=_no_number, parse_float=_finite
-        )
+        value = _DECODER.decode(data.decode())
         if b"\\u" in data:  # the only way for half a pair to come
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
@@ -48,15 +46,23 @@ def _finite(digits: str) -> float:
     return number
 
 
+_DECODER: Final = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
+
+
+_OBJECTS: Final = (dict, Mapping)  # to ask for the former first is quicker
+
+
 def mapping(value: Any, place: str) -> dict[str, Any]:
     """Return a JSON object as it is; anything else is CniError 6."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, _OBJECTS):
         raise wrong(value, place, "an object")
     return dict(value)
 
 
 def sequence(value: Any, place: str) -> Sequence[Any]:
     """Return a JSON array as it is; anything else is CniError 6."""
+    if isinstance(value, list):
+        return value
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise wrong(value, place, "a list")
     return value

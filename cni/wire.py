@@ -151,42 +151,34 @@ class Reader:
         if surplus > 0:
             raise WireError("more than one request")
         if surplus == 0:
-            body = _Body(bytes(self._buffer[_HEADER.size :]))
-            self.request = body.request(self._netns)
+            self.request = _read(bytes(self._buffer[_HEADER.size :]), self._netns)
             self._netns = None
             self._buffer.clear()
 
 
-class _Body:
-    """A request's body, taken apart from the front."""
+def _read(body: bytes, netns: int | None) -> Request:
+    """Take a request's body apart from the front.
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def request(self, netns: int | None) -> Request:
-        id_ = self._bytes(ID_BYTES)
-        environ: dict[str, str] = {}
-        for _ in range(self._number(_U16)):
-            key, equals, value = _text(self._bytes(self._number(_U16))).partition("=")
+    A length that is too great leads beyond the end, and is found there.
+    """
+    environ: dict[str, str] = {}
+    try:
+        (count,) = _U16.unpack_from(body, ID_BYTES)
+        at = ID_BYTES + _U16.size
+        for _ in range(count):
+            (length,) = _U16.unpack_from(body, at)
+            at += _U16.size + length
+            key, equals, value = _text(body[at - length : at]).partition("=")
             if not equals or not travels(key) or key in environ or "\0" in value:
                 raise WireError(f"{key!r} is no variable that travels, or comes twice")
             environ[key] = value
-        stdin = self._bytes(self._number(_U32))
-        if self._at != len(self._data):
-            raise WireError("the lengths in a request do not agree")
-        return Request(id=id_, environ=environ, stdin=stdin, netns=netns)
-
-    def _number(self, form: struct.Struct) -> int:
-        number: int = form.unpack(self._bytes(form.size))[0]
-        return number
-
-    def _bytes(self, length: int) -> bytes:
-        piece = self._data[self._at : self._at + length]
-        if len(piece) < length:
-            raise WireError("the lengths in a request do not agree")
-        self._at += length
-        return piece
+        (length,) = _U32.unpack_from(body, at)
+        at += _U32.size
+    except struct.error as error:
+        raise WireError("the lengths in a request do not agree") from error
+    if at + length != len(body):
+        raise WireError("the lengths in a request do not agree")
+    return Request(id=body[:ID_BYTES], environ=environ, stdin=body[at:], netns=netns)
 
 
 def _text(data: bytes) -> str:

@@ -80,7 +80,7 @@ GATHER: Final = 0.02
 
 GATHER_MOST: Final = 0.1
 
-LET_PASS: Final = 0.005
+LET_PASS: Final = 0.01
 """Seconds for which whoever woke the worker goes on first: an ADD is done by then, and
 need not share the interpreter with a plan for the next one."""
 

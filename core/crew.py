@@ -1,9 +1,9 @@
 """Threads that carry out requests: few at a time, and more while those wait.
 
 One interpreter runs one thread at a time.  When fifty are ready they take turns at
-every system call, and all are slower than if they had come one after the other: 50 DELs
-at once took twice as long.  So few run, and a thread that waits for anything but the
-processor (an address, a plugin, a lock) says so, and another one runs meanwhile.
+every system call, and all are slower than if they had come one after the other.  So few
+run, and a thread that waits for anything but the processor (an address, a plugin, a
+lock) says so, and another one runs meanwhile.
 
 Who was free last works next: what it touched last is still in the processor's caches.
 """

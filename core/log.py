@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from typing import Any, Final
 
 import structlog
+
+_ENCODER: Final = json.JSONEncoder(default=str)
+
+
+def _written(event: Any, **_: Any) -> str:
+    return _ENCODER.encode(event)
 
 
 def configure(level: str = "info") -> None:
@@ -22,11 +30,10 @@ def configure(level: str = "info") -> None:
     }[level.lower()]
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(default=str),
+            structlog.processors.JSONRenderer(_written),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
