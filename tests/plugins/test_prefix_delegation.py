@@ -359,7 +359,7 @@ LACKS: list[frozenset[Kind]] = [frozenset(), NO_PREFIX]
 STEPS = st.lists(st.tuples(st.integers(0, 60), st.sampled_from(LACKS)), max_size=6)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(FLEETS, STEPS)
 def test_any_node_settles_within_its_limits_by_few_calls(
     fleet: Fleet, steps: list[tuple[int, frozenset[Kind]]]

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 
 import pytest
 from attrs import define, evolve
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eniplug.core.pool import AddressPool
@@ -403,6 +403,7 @@ def grows(actions: Sequence[Action]) -> bool:
     return any(isinstance(a, AssignAddresses | CreateEni) for a in actions)
 
 
+@settings(deadline=None)
 @given(models())
 def test_plans_keep_the_limits_settle_and_do_not_flap(model: Model) -> None:
     plugin = SecondaryIp()
@@ -416,6 +417,7 @@ def test_plans_keep_the_limits_settle_and_do_not_flap(model: Model) -> None:
     assert plugin.plan_capacity(model.view) == ()
 
 
+@settings(deadline=None)
 @given(models())
 def test_a_shrinking_plan_is_whole(model: Model) -> None:
     actions = SecondaryIp().plan_capacity(model.view)
@@ -427,6 +429,7 @@ def test_a_shrinking_plan_is_whole(model: Model) -> None:
     assert SecondaryIp().plan_capacity(model.view) == ()
 
 
+@settings(deadline=None)
 @given(models())
 def test_the_targets_are_met_unless_a_limit_forbids_it(model: Model) -> None:
     for _ in range(3):
@@ -445,6 +448,7 @@ def test_the_targets_are_met_unless_a_limit_forbids_it(model: Model) -> None:
         assert model.free >= max(targets.warm_eni * model.unit, 1)
 
 
+@settings(deadline=None)
 @given(models(), st.data())
 def test_each_action_alone_is_allowed(model: Model, data: st.DataObject) -> None:
     """The worker carries out one action and then looks again."""
