@@ -126,8 +126,10 @@ class Kernel:
                 raise KernelError(msg)
         pairs = Pairs(objects)
         changes = Changes()
-        side = self._pod(netns) if pairs.in_pod else nullcontext()
-        with self._host() as host, side as pod:
+        with (
+            self._host() as host,
+            self._pod(netns) if pairs.in_pod else nullcontext() as pod,
+        ):
             try:
                 changes.done += pairs.make(host, pod, netns, self._numbers)
                 if pod is not None:
