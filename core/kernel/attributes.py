@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from ipaddress import IPv4Address
+from socket import htonl
 from typing import Final
 
 from eniplug.core.kernel.uapi import NLA_F_NESTED, NLA_TYPE_MASK
+from eniplug.hooks import Ip
 
 _HEADER: Final = struct.Struct("=HH")
-_U32: Final = struct.Struct("=HHI")
+
+u32: Final[Callable[[int, int], bytes]] = partial(struct.Struct("=HHI").pack, 8)
+"""Pack a number and a content of 32 bits, in the machine's order."""
+
+_MAC: Final[Callable[[int, bytes], bytes]] = partial(struct.Struct("=HH6sxx").pack, 10)
 
 
 def attribute(kind: int, data: bytes) -> bytes:
@@ -19,13 +27,16 @@ def attribute(kind: int, data: bytes) -> bytes:
 
 
 def nest(kind: int, *parts: bytes) -> bytes:
-    """Pack attributes into one."""
-    return attribute(kind | NLA_F_NESTED, b"".join(parts))
+    """Pack attributes, which are padded, into one."""
+    data = b"".join(parts)
+    return _HEADER.pack(len(data) + 4, kind | NLA_F_NESTED) + data
 
 
-def u32(kind: int, value: int) -> bytes:
-    """Pack an attribute of 32 bits in the machine's order."""
-    return _U32.pack(8, kind, value)
+def ip(kind: int, address: Ip) -> bytes:
+    """Pack an address in the network's order."""
+    if isinstance(address, IPv4Address):
+        return u32(kind, htonl(int(address)))
+    return attribute(kind, address.packed)
 
 
 def text(kind: int, value: str) -> bytes:
@@ -35,7 +46,7 @@ def text(kind: int, value: str) -> bytes:
 
 def mac(kind: int, value: str) -> bytes:
     """Pack a MAC address."""
-    return attribute(kind, bytes.fromhex(value.replace(":", "")))
+    return _MAC(kind, bytes.fromhex(value.replace(":", "")))
 
 
 def attributes(data: bytes, at: int = 0) -> Iterator[tuple[int, bytes]]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from errno import ECANCELED, EEXIST, ENOENT, EROFS
 from itertools import groupby
-from typing import Final, NamedTuple
+from operator import itemgetter
+from typing import Final, TypeAlias
 
 from attrs import evolve
 
@@ -39,20 +40,11 @@ _REPLACED: Final = (Neighbor, Qdisc, Redirect, Route)
 _WITH_VALUE: Final = (LinkState, Sysctl)
 
 
-class Step(NamedTuple):
-    """A change to come; ``before`` is the earlier value of a LinkState."""
+Step: TypeAlias = tuple[Object, Message, str | None]
+"""A change to come: an object, its message, and the earlier value of a LinkState."""
 
-    object: Object
-    message: Message
-    before: str | None = None
-
-
-class Done(NamedTuple):
-    """One change; ``before`` is the earlier value of a LinkState or Sysctl."""
-
-    place: Namespace
-    object: Object
-    before: str | None = None
+Done: TypeAlias = tuple[Namespace, Object, str | None]
+"""A change: where, of which object, and its earlier value if it has one."""
 
 
 def refusal(one: Object, error: OSError) -> KernelError:
@@ -139,23 +131,26 @@ class Changes:
                 if isinstance(one, _WITH_VALUE):
                     steps += self._set(place, one)
                 elif isinstance(one, NftElement):
-                    steps += [Step(one, m) for m in elements.create(one)]
+                    steps += [(one, m, None) for m in elements.create(one)]
                 elif isinstance(one, Qdisc) and _occupied(place, one, ours):
                     self._refused(place, one, NetlinkError(EEXIST))
                 else:
                     replace = ours and isinstance(one, _REPLACED) and slot(one) in ours
                     flags = encode.REPLACE if replace else encode.NEW
-                    steps.append(Step(one, encode.create(one, place.index, flags)))
+                    message = encode.create(one, place.index, flags)
+                    steps.append((one, message, None))
             except OSError as why:
                 raise refusal(one, why) from why
         if not steps:
             return
-        refused = place.send([step.message for step in steps])
-        for position, step in enumerate(steps):
-            if position not in refused:
-                self.done.append(Done(place, step.object, step.before))
+        refused = place.send([message for _, message, _ in steps])
+        self.done += [
+            (place, one, before)
+            for position, (one, _, before) in enumerate(steps)
+            if position not in refused
+        ]
         for position, error in sorted(refused.items(), key=_innocent_last):
-            self._refused(place, steps[position].object, error)
+            self._refused(place, steps[position][0], error)
 
     def _set(self, place: Namespace, one: LinkState | Sysctl) -> Iterator[Step]:
         """Write a sysctl, or return a link's setting as a step; neither if it is so."""
@@ -163,10 +158,10 @@ class Changes:
         if before == text_of(one):
             self.found.append(one)
         elif isinstance(one, LinkState):
-            yield Step(one, encode.create(one, place.index), before)
+            yield one, encode.create(one, place.index), before
         else:
             place.write(one, one.value)
-            self.done.append(Done(place, one, before))
+            self.done.append((place, one, before))
 
     def _refused(self, place: Namespace, one: Object, error: NetlinkError) -> None:
         if error.errno != EEXIST or not encode.in_dumps(one):
@@ -180,7 +175,7 @@ class Changes:
             message = encode.create(one, place.index, encode.REPLACE)
             if refused := place.send((message,)):
                 raise refusal(one, refused[0])
-            self.done.append(Done(place, one))
+            self.done.append((place, one, None))
         else:
             what = f"{other} is there" if other else error.strerror
             msg = f"{_key(one)}: {what} (wanted: {one})"
@@ -189,18 +184,18 @@ class Changes:
     def undo(self) -> list[str]:
         """Take everything back; returns what is really wrong, in words."""
         wrong: list[str] = []
-        for place, group in groupby(reversed(self.done), lambda done: done.place):
+        for place, group in groupby(reversed(self.done), itemgetter(0)):
             messages: list[Message] = []
-            for done in group:
-                match done.object:
+            for _, each, before in group:
+                match each:
                     case (Veth() | Ifb()) as link if place.side is link.side:
                         messages.append(
                             encode_links.delete_link(place.index(link.name))
                         )
                     case Sysctl() as sysctl:
-                        wrong += restore(place, sysctl, done.before)
+                        wrong += restore(place, sysctl, before)
                     case one if not vanishes(one, place.new):
-                        messages += removal(place, one, done.before)
+                        messages += removal(place, one, before)
                     case _:
                         pass
             wrong += place.send_removals(messages)

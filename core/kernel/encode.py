@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from eniplug.core.kernel import qdisc, redirect, uapi
-from eniplug.core.kernel.attributes import attribute, mac, text, u32
+from eniplug.core.kernel.attributes import attribute, ip, mac, text, u32
 from eniplug.core.kernel.encode_links import set_link
 from eniplug.core.kernel.netlink import Message
 from eniplug.hooks import (
@@ -36,6 +37,8 @@ IndexOf: TypeAlias = Callable[[str], int]
 
 NEW: Final = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL
 REPLACE: Final = uapi.NLM_F_CREATE | uapi.NLM_F_REPLACE
+
+_FLAGS: Final = uapi.IFA_F_PERMANENT | uapi.IFA_F_NOPREFIXROUTE
 
 _ADDRESS: Final = struct.Struct("=BBBBI")  # family, length, flags, scope, index
 _NEIGHBOR: Final = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
@@ -79,15 +82,14 @@ def look(one: Object, index_of: IndexOf, *, wide: bool = False) -> Message:
 
 
 def _address(one: Address, index_of: IndexOf) -> bytes:
-    ip = one.address
-    family = _family(ip.version)
-    flags = uapi.IFA_F_PERMANENT | uapi.IFA_F_NOPREFIXROUTE
-    if family == uapi.AF_INET6:
-        flags |= uapi.IFA_F_NODAD
+    address = one.address
+    length, family, flags = address.network.prefixlen, uapi.AF_INET, _FLAGS
+    if not isinstance(address, IPv4Address):
+        family, flags = uapi.AF_INET6, _FLAGS | uapi.IFA_F_NODAD
     return (
-        _ADDRESS.pack(family, ip.network.prefixlen, 0, 0, index_of(one.link))
-        + attribute(uapi.IFA_LOCAL, ip.packed)
-        + attribute(uapi.IFA_ADDRESS, ip.packed)
+        _ADDRESS.pack(family, length, 0, 0, index_of(one.link))
+        + ip(uapi.IFA_LOCAL, address)
+        + ip(uapi.IFA_ADDRESS, address)
         + u32(uapi.IFA_FLAGS, flags)
     )
 
@@ -98,10 +100,11 @@ def _address_among(one: Address, index_of: IndexOf, wide: bool) -> bytes:
 
 
 def _neighbor(one: Neighbor, index_of: IndexOf) -> bytes:
-    family = _family(one.address.version)
+    address = one.address
+    family = uapi.AF_INET if isinstance(address, IPv4Address) else uapi.AF_INET6
     return (
         _NEIGHBOR.pack(family, index_of(one.link), uapi.NUD_PERMANENT, 0, 0)
-        + attribute(uapi.NDA_DST, one.address.packed)
+        + ip(uapi.NDA_DST, address)
         + mac(uapi.NDA_LLADDR, one.mac)
     )
 
@@ -116,28 +119,32 @@ def _small(table: int) -> int:
 
 
 def _route(one: Route, index_of: IndexOf) -> bytes:
-    to = one.destination
-    near = one.via is None and to.version == 4  # noqa: PLR2004
+    to, table = one.destination, one.table
+    length = to.prefixlen
+    family, scope = uapi.AF_INET6, uapi.RT_SCOPE_UNIVERSE
+    if isinstance(to, IPv4Network):
+        family = uapi.AF_INET
+        scope = uapi.RT_SCOPE_LINK if one.via is None else uapi.RT_SCOPE_UNIVERSE
     body = _ROUTE.pack(
-        _family(to.version),
-        to.prefixlen,
+        family,
+        length,
         0,
         one.tos,
-        _small(one.table),
+        _small(table),
         one.protocol,
-        uapi.RT_SCOPE_LINK if near else uapi.RT_SCOPE_UNIVERSE,
+        scope,
         uapi.RTN_UNICAST,
         uapi.RTNH_F_ONLINK if one.onlink else 0,
     )
-    if to.prefixlen:
-        body += attribute(uapi.RTA_DST, to.network_address.packed)
+    if length:
+        body += ip(uapi.RTA_DST, to.network_address)
     if one.via is not None:
-        body += attribute(uapi.RTA_GATEWAY, one.via.packed)
+        body += ip(uapi.RTA_GATEWAY, one.via)
     if one.src is not None:
-        body += attribute(uapi.RTA_PREFSRC, one.src.packed)
+        body += ip(uapi.RTA_PREFSRC, one.src)
     if one.metric:
         body += u32(uapi.RTA_PRIORITY, one.metric)
-    return body + u32(uapi.RTA_OIF, index_of(one.link)) + u32(uapi.RTA_TABLE, one.table)
+    return body + u32(uapi.RTA_OIF, index_of(one.link)) + u32(uapi.RTA_TABLE, table)
 
 
 def _route_among(one: Route, index_of: IndexOf, wide: bool) -> bytes:
@@ -162,9 +169,9 @@ def _rule(one: Rule, index_of: IndexOf) -> bytes:
         0,
     )
     if dst and dst.prefixlen:
-        body += attribute(uapi.FRA_DST, dst.network_address.packed)
+        body += ip(uapi.FRA_DST, dst.network_address)
     if src and src.prefixlen:
-        body += attribute(uapi.FRA_SRC, src.network_address.packed)
+        body += ip(uapi.FRA_SRC, src.network_address)
     if one.mark is not None:
         body += u32(uapi.FRA_FWMARK, one.mark) + u32(uapi.FRA_FWMASK, one.mask)
     if one.iif is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from errno import EINVAL, ENODEV
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Self, TypeVar
@@ -41,7 +42,7 @@ class Namespace:
         self._links: dict[str, LinkInfo | None] = {}
         self._names: dict[int, str] = {}
         self._new: dict[str, int] = {}
-        self._socket = self._visit(lambda: connect(uapi.NETLINK_ROUTE))
+        self._socket = self._visit(partial(connect, uapi.NETLINK_ROUTE))
 
     def __enter__(self) -> Self:
         return self
@@ -58,7 +59,8 @@ class Namespace:
         Neighbouring ones that are for nftables are one transaction.
         """
         messages = tuple(messages)
-        if self._elements is None or not any(map(of_nft, messages)):
+        subsystems = {message.type >> 8 for message in messages}
+        if uapi.NFNL_SUBSYS_NFTABLES not in subsystems or self._elements is None:
             return self._socket.send(messages)
         refused: dict[int, NetlinkError] = {}
         start = 0

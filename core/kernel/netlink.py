@@ -63,6 +63,7 @@ PORTS: Final = 1 << 24
 
 _HEADER: Final = struct.Struct("=IHHII")
 _CODE: Final = struct.Struct("=i")
+_ANSWER: Final = struct.Struct("=IHHIIi")  # a header, and the code of NLMSG_ERROR
 _RECEIVE: Final = 1 << 16
 _INTERRUPTED_TRIES: Final = 5
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -143,14 +144,11 @@ class Socket:
         """
         refused: dict[int, NetlinkError] = {}
         for start in range(0, len(messages), AT_ONCE):
-            for position, error in self._send(messages[start : start + AT_ONCE]):
+            *most, last = messages[start : start + AT_ONCE]
+            first = self._write((*most, _acked(last)))
+            for position, error in self._refusals(first, first + len(most)):
                 refused[start + position] = error
         return refused
-
-    def _send(self, messages: Sequence[Message]) -> Iterator[tuple[int, NetlinkError]]:
-        *most, last = messages
-        first = self._write((*most, _acked(last)))
-        yield from self._refusals(first, first + len(most))
 
     def transact(self, messages: Sequence[Message]) -> dict[int, NetlinkError]:
         """Have messages to nftables carried out in one transaction: all or none.
@@ -173,7 +171,11 @@ class Socket:
     def _refusals(self, first: int, last: int) -> Iterator[tuple[int, NetlinkError]]:
         """Read answers up to that to ``last``; yields errors by position."""
         while True:
-            for kind, flags, sequence, _, payload in self._receive():
+            data = self._socket.recv(_RECEIVE)
+            _, kind, _, sequence, _, code = _ANSWER.unpack_from(data)
+            if sequence == last and kind == NLMSG_ERROR and not code:
+                return  # at once as a rule: nothing was refused
+            for kind, flags, sequence, _, payload in split(data):
                 if kind != NLMSG_ERROR or not first <= sequence <= last:
                     continue
                 code = -_CODE.unpack_from(payload)[0]

@@ -88,7 +88,7 @@ class Pairs:
         pod: Namespace | None,
         netns: int | None,
         numbers: Iterator[int],
-    ) -> Iterator[Done]:
+    ) -> list[Done]:
         """Create the links, down at every end.  All or nothing.
 
         ``pod`` and ``netns`` are needed for pairs only.  A dead link that bears a
@@ -100,7 +100,7 @@ class Pairs:
             host.born(link.name, index)
             if isinstance(link, Veth) and pod is not None:
                 pod.born(link.peer, index)
-            yield Done(host, link)
+        return [(host, link, None) for link in self.links]
 
     def _create(
         self,
@@ -113,8 +113,10 @@ class Pairs:
         while True:
             indexes = [next(numbers) for _ in self.links]
             refused = host.send(
-                self._message(link, index, netns)
-                for link, index in zip(self.links, indexes, strict=True)
+                [
+                    self._message(link, index, netns)
+                    for link, index in zip(self.links, indexes, strict=True)
+                ]
             )
             if not refused:
                 return indexes
@@ -157,5 +159,5 @@ class Pairs:
                 alias=alias if place.side is HOST else "",
                 no_link_local=ipv6 and link.mtu >= IPV6_MIN_MTU,
             )
-            steps += [Step(link, message) for message in messages]
+            steps += [(link, message, None) for message in messages]
         return steps

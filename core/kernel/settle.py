@@ -14,7 +14,6 @@ from typing import Final
 from eniplug.core.kernel import encode, encode_links, nft
 from eniplug.core.kernel.changes import (
     Changes,
-    Step,
     refusal,
     removal,
     restore,
@@ -71,7 +70,7 @@ def settle(
             and d.object not in within
         ],
         first=[
-            Step(d.object, message)
+            (d.object, message, None)
             for d in lacking
             if isinstance(d.object, Veth | Ifb)
             for message in _repair(host, d.object, alias)
