@@ -19,7 +19,7 @@ from attrs import frozen
 
 from eniplug.core.fences import Fence, PodFence, node_fence
 from eniplug.core.guard import Conduct, Guard
-from eniplug.core.hands import LeftBehindError, Run
+from eniplug.core.hands import Doing, LeftBehindError, Run
 from eniplug.hooks import (
     Action,
     Allocation,
@@ -61,23 +61,32 @@ class Lending(Pool, Protocol):
 
 @frozen
 class Caller:
-    """One plugin's part in one hook; ``hook`` is its name as messages have it."""
+    """One plugin's part in one hook, which ``doing`` names as messages have it."""
 
-    plugin: str
-    hook: str
+    doing: Doing
     call: Callable[..., Any]
     conduct: Conduct
     ours: bool
 
+    @property
+    def plugin(self) -> str:
+        """The plugin's name."""
+        return self.doing.plugin
+
     def value(
-        self, run: Run, read: Callable[[Any], T], arguments: Mapping[str, object]
+        self,
+        run: Run | None,
+        read: Callable[[Any], T],
+        arguments: Mapping[str, object],
     ) -> T:
         """Call it, and read what it gave: a generator runs in here.
 
-        Raises EniplugError only; anything else becomes PluginError.
+        ``run`` is told, if somebody waits beside this thread.  Raises EniplugError
+        only; anything else becomes PluginError.
         """
         self.conduct.admit()
-        run.enter(self.plugin, self.hook)
+        if run is not None:
+            run.enter(self.doing)
         began = time.perf_counter()
         try:
             found = read(self.call(**arguments))
@@ -92,30 +101,32 @@ class Caller:
         self._ended(run, began)
         return found
 
-    def _ended(self, run: Run, began: float) -> None:
-        run.leave()
-        self.conduct.ended(self.hook, time.perf_counter() - began)
+    def _ended(self, run: Run | None, began: float) -> None:
+        if run is not None:
+            run.leave()
+        self.conduct.ended(self.doing.hook, time.perf_counter() - began)
 
     def wrong(
         self, what: str, kind: type[PluginError] = PluginError, details: str = ""
     ) -> PluginError:
         """Make the error for what it did, and count it."""
-        msg = f"plugin {self.plugin!r}: {self.hook} {what}"
+        msg = f"plugin {self.plugin!r}: {self.doing.hook} {what}"
         self.conduct.failed(msg)
         return kind(msg, details, plugin=self.plugin)
 
-    def objects(self, run: Run, arguments: Mapping[str, object]) -> tuple[Object, ...]:
+    def objects(
+        self, run: Run | None, arguments: Mapping[str, object]
+    ) -> tuple[Object, ...]:
         """Call it and take what it declares."""
-        found = self.value(run, _flat, arguments)
+        found = self.value(run, _every, arguments)
         for one in found:
             if type(one) not in _KINDS:
                 raise self.wrong(f"returned {one!r}, no object")
         return found
 
 
-def _flat(results: Any) -> tuple[Any, ...]:
-    """Make one tuple: a caller of one plugin gives a list of at most one result."""
-    return tuple([one for result in results for one in result])
+def _every(found: Any) -> tuple[Any, ...]:
+    return () if found is None else tuple(found)
 
 
 def _whole(found: Any) -> Any:
@@ -139,7 +150,7 @@ class Declaration:
         """Take one plugin's objects; an equal one of another plugin is the same."""
         for one in objects:
             had, owner = self._found.setdefault(one.key, (one, caller))
-            if had != one:
+            if had is not one and had != one:
                 both = f"{owner.plugin!r} and {caller.plugin!r}"
                 msg = f"plugins {both} contradict each other: "
                 raise ConflictError(f"{msg}{had} and {one}")
@@ -205,7 +216,7 @@ class Chain:
         """Ask for the pod's addresses; the first answer counts."""
         return self._run(lambda run: self._allocate(run, pod, pool), "allocate_ip")
 
-    def _allocate(self, run: Run, pod: Pod, pool: Lending) -> Allocation | None:
+    def _allocate(self, run: Run | None, pod: Pod, pool: Lending) -> Allocation | None:
         for caller in self._callers["allocate_ip"]:
             found = caller.value(run, _whole, {"pod": pod, "pool": pool})
             if isinstance(found, Allocation):
@@ -249,7 +260,7 @@ class Chain:
 
     def _declare(
         self,
-        run: Run,
+        run: Run | None,
         pod: Pod,
         allocation: Allocation,
         node: Node,
@@ -275,7 +286,7 @@ class Chain:
         """Ask what the pool does next; None when no plugin plans."""
         return self._run(lambda run: self._plan(run, view), "plan_capacity")
 
-    def _plan(self, run: Run, view: CapacityView) -> tuple[Action, ...] | None:
+    def _plan(self, run: Run | None, view: CapacityView) -> tuple[Action, ...] | None:
         for caller in self._callers["plan_capacity"]:
             found = caller.value(run, _actions, {"view": view})
             for one in found or ():
@@ -304,11 +315,11 @@ class Chain:
                 )
         return said
 
-    def _run(self, work: Callable[[Run], T], *hooks: str) -> T:
+    def _run(self, work: Callable[[Run | None], T], *hooks: str) -> T:
         """Run hooks in a thread of their own, if one of them is not ours."""
         try:
             if self._ours.issuperset(hooks):
-                return work(Run())
+                return work(None)
             return self._guard.run(work)
         except PluginError as error:
             if error.__cause__ is not None:
@@ -325,23 +336,43 @@ def _callers(
     ours: Collection[str],
 ) -> Iterable[Caller]:
     """One caller per plugin that implements the hook; wrappers stay around each."""
-    wrappers = {
-        impl.plugin_name
-        for impl in getattr(manager.hook, hook).get_hookimpls()
-        if impl.wrapper or impl.hookwrapper
-    }
-    implement = {
-        impl.plugin_name for impl in getattr(manager.hook, hook).get_hookimpls()
-    }
+    hooked = getattr(manager.hook, hook)
+    impls = {impl.plugin_name: impl for impl in hooked.get_hookimpls()}
+    wrappers = {n for n, impl in impls.items() if impl.wrapper or impl.hookwrapper}
     # What hangs or raises may be a wrapper: a message names them all.
     around = f" (inside {', '.join(sorted(wrappers))})" if wrappers else ""
+    first = bool(hooked.spec and hooked.spec.opts["firstresult"])
     for name in plugins:
-        if name in implement - wrappers:
+        if name in impls.keys() - wrappers:
             others = [
                 plugin
                 for other, plugin in plugins.items()
                 if other not in {name, *wrappers}
             ]
-            call = manager.subset_hook_caller(hook, others)
+            call = (
+                _within(manager.subset_hook_caller(hook, others), first=first)
+                if wrappers
+                else _plain(impls[name])
+            )
             mine = {name, *wrappers} <= set(ours)
-            yield Caller(name, hook + around, call, guard.conduct(name), mine)
+            yield Caller(Doing(name, hook + around), call, guard.conduct(name), mine)
+
+
+def _plain(impl: pluggy.HookImpl) -> Callable[..., Any]:
+    """Call a plugin that nothing is around: what pluggy does, looked up beforehand."""
+    function, names = impl.function, impl.argnames
+
+    def call(**given: object) -> Any:
+        return function(*map(given.__getitem__, names))
+
+    return call
+
+
+def _within(hooked: pluggy.HookCaller, *, first: bool) -> Callable[..., Any]:
+    """Call a plugin by way of pluggy, with its wrappers; returns what it gave."""
+
+    def call(**given: object) -> Any:
+        results = hooked(**given)
+        return results if first else [one for found in results for one in found]
+
+    return call

@@ -92,7 +92,7 @@ class PodFence:
         return ""
 
     def _mine(self, net: Network | None) -> bool:
-        if net is None or net.num_addresses != 1:
+        if net is None or net.prefixlen != net.max_prefixlen:
             return False
         return net.network_address in self.ips
 

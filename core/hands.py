@@ -37,7 +37,7 @@ class LeftBehindError(BaseException):
 
 @frozen(eq=False)
 class Doing:
-    """What a thread is in just now."""
+    """What a thread is in just now; in one run each at most once."""
 
     plugin: str
     hook: str
@@ -62,9 +62,9 @@ class Run:
     def __attrs_post_init__(self) -> None:
         self._done.acquire()
 
-    def enter(self, plugin: str, hook: str) -> None:
+    def enter(self, doing: Doing) -> None:
         """Begin a hook: its time counts from now."""
-        self.doing = Doing(plugin, hook)
+        self.doing = doing
         self.go_on()
 
     def leave(self) -> None:

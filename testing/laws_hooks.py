@@ -13,6 +13,7 @@ from attrs import evolve
 
 from eniplug.core.chain import Caller, Declaration
 from eniplug.core.guard import Conduct
+from eniplug.core.hands import Doing
 from eniplug.core.store import Store
 from eniplug.hooks import (
     HOST,
@@ -33,7 +34,7 @@ CALLS: Final = 100
 
 def _owner(hook: str) -> Caller:
     """Whom a contradiction names: the hooks of one plugin are held to each other."""
-    return Caller(hook, hook, tuple, Conduct(hook, time.monotonic), ours=True)
+    return Caller(Doing(hook, hook), tuple, Conduct(hook, time.monotonic), ours=True)
 
 
 class HookLaws(Subject):

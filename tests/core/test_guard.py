@@ -7,7 +7,7 @@ from threading import Event
 import pytest
 
 from eniplug.core.guard import IN_A_ROW, LEFT_BEHIND, PAUSE, Guard
-from eniplug.core.hands import Run
+from eniplug.core.hands import Doing, Run
 from eniplug.hooks.errors import PluginShutError, PluginSlowError
 from eniplug.testing.clock import HandClock
 
@@ -29,7 +29,7 @@ class Bench:
         def work(run: Run) -> str:
             conduct = self.guard.conduct(plugin)
             conduct.admit()
-            run.enter(plugin, "egress")
+            run.enter(Doing(plugin, "egress"))
             if hang:
                 self.release.wait(20)
             run.go_on()

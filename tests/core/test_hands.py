@@ -7,7 +7,7 @@ from threading import enumerate as enumerate_threads
 
 import pytest
 
-from eniplug.core.hands import HANDS, Hands, LeftBehindError, Overdue, Run
+from eniplug.core.hands import HANDS, Doing, Hands, LeftBehindError, Overdue, Run
 
 SOON = 0.2
 LATE = 20.0
@@ -25,7 +25,7 @@ def hanging(
     release: Event, then: Callable[[], object] = object
 ) -> Callable[[Run], object]:
     def work(run: Run) -> object:
-        run.enter("slow", "egress")
+        run.enter(Doing("slow", "egress"))
         release.wait(LATE)
         run.go_on()
         return then()
@@ -91,7 +91,7 @@ def test_each_hook_has_the_whole_time() -> None:
 
     def work(run: Run) -> str:
         for number in range(8):
-            run.enter("patient", f"hook {number}")
+            run.enter(Doing("patient", f"hook {number}"))
             Event().wait(0.2)
         return "whole"
 
