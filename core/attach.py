@@ -124,8 +124,10 @@ class Attachments:
         """
         assert request.chain is not None
         assert request.netns is not None
-        with self._locks.hold(request.key):
-            for part in self._state.parts_of(request.key):
+        key = request.key
+        with self._locks.hold(key):
+            parts = self._state.parts_of(key)
+            for part in parts:
                 if part.life is not Life.LIVE:
                     self._remove(part, request.netns)
                 elif set(part.plugins) & set(request.plugins):
@@ -136,10 +138,12 @@ class Attachments:
                         f"{part.pod.ifname!r} already"
                     )
                     raise InterfaceTakenError(msg)
-            return self._add(request, request.chain, request.netns)
+            siblings = [part for part in parts if part.life is Life.LIVE]
+            return self._add(request, request.chain, request.netns, siblings)
 
-    def _add(self, request: Request, chain: Chain, netns: int) -> Part:
-        siblings = self._state.parts_of(request.key)
+    def _add(
+        self, request: Request, chain: Chain, netns: int, siblings: Sequence[Part]
+    ) -> Part:
         slot = siblings[0].pod.slot if siblings else self._state.open_slot()
         pod = evolve(request.pod, slot=slot)
         desk: Desk | None = None
@@ -183,7 +187,7 @@ class Attachments:
 
     def _await_elastic_ips(self, part: Part, here: Callable[[], bool]) -> None:
         """Wait for the public addresses without which the pod is not to begin."""
-        if not any(one.waited for one in declared(part)):
+        if not [one for one in declared(part) if one.waited]:
             return
         end = time.monotonic() + self._patience
         with self._state.standing_by(part.key) as waiter:
@@ -280,8 +284,9 @@ class Attachments:
         An entry with an address plugin removes all that is left of the attachment, any
         other the parts that share a plugin with it.  Nothing there is success.
         """
-        with self._hold_for_del(request.key):
-            parts = self._state.parts_of(request.key)
+        key = request.key
+        with self._hold_for_del(key):
+            parts = self._state.parts_of(key)
             mine = [p for p in parts if set(p.plugins) & set(request.plugins)]
             addresses = request.chain is not None and request.chain.address_plugins
             going = parts if addresses or any(p.leased for p in mine) else mine

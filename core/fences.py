@@ -19,7 +19,8 @@ from eniplug.hooks import (
     Allocation,
     Claim,
     ElasticIp,
-    Ip,
+    Ifb,
+    Interface,
     Network,
     NftTable,
     Node,
@@ -40,11 +41,14 @@ LINK_IN_PATH: Final = 3
 
 @frozen
 class PodFence:
-    """What is one pod's: its links, its addresses, and what is about them alone."""
+    """What is one pod's: its links, its addresses, and what is about them alone.
+
+    ``given`` are the addresses of its allocation, ``further`` others that it declares.
+    """
 
     links: frozenset[str]
-    ips: frozenset[Ip]
-    lent: frozenset[Ip]
+    given: tuple[Interface, ...]
+    further: tuple[Interface, ...]
     allocation: Allocation
     node: Node
 
@@ -53,17 +57,18 @@ class PodFence:
         cls, objects: Iterable[Object], allocation: Allocation, node: Node
     ) -> PodFence:
         """Draw it around a pod's declaration: the links that it makes are its own."""
-        every = tuple(objects)
-        made = {getattr(one, "name", "") for one in every if one.rank == Veth.rank}
-        given = {nic.host_ifname for nic in allocation.nics}
-        lent = frozenset(a.ip for nic in allocation.nics for a in nic.addresses)
-        further = {
-            one.address.ip
-            for one in every
-            if isinstance(one, Address) and one.side is POD
-        }
-        links = frozenset(made | given)
-        return cls(links, lent | further, lent, allocation, node)
+        links: set[str] = set()
+        given: list[Interface] = []
+        further: list[Interface] = []
+        for nic in allocation.nics:
+            links.add(nic.host_ifname)
+            given += nic.addresses
+        for one in objects:
+            if isinstance(one, Veth | Ifb):
+                links.add(one.name)
+            elif isinstance(one, Address) and one.side is POD:
+                further.append(one.address)
+        return cls(frozenset(links), tuple(given), tuple(further), allocation, node)
 
     def __call__(self, one: Object) -> str:
         """Say why an object is not the pod's, or nothing."""
@@ -94,7 +99,10 @@ class PodFence:
     def _mine(self, net: Network | None) -> bool:
         if net is None or net.prefixlen != net.max_prefixlen:
             return False
-        return net.network_address in self.ips
+        # As a rule it is the very object that the allocation has.
+        if net in [one.network for one in self.given]:
+            return True
+        return net.network_address in [one.ip for one in (*self.given, *self.further)]
 
     def _home(self, one: ElasticIp) -> str:
         """Hold that a public address is for the pod's own, on the ENI that it is of."""
@@ -107,8 +115,10 @@ class PodFence:
 
     def _address(self, one: Address) -> str:
         """Hold that an address of the VPC is the pod's, or lent to it by the node."""
+        if one.address in self.given:
+            return ""
         ip = one.address.ip
-        if ip in self.lent:
+        if ip in [given.ip for given in self.given]:
             return ""
         if one.side is HOST and any(
             ip == a.ip for eni in self.node.enis for a in eni.addresses

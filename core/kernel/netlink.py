@@ -77,10 +77,6 @@ class Message(NamedTuple):
     body: bytes
 
 
-def _acked(message: Message) -> Message:
-    return Message(message.type, message.flags | NLM_F_ACK, message.body)
-
-
 _OF_NFTABLES: Final = struct.pack("!BBH", 0, 0, NFNL_SUBSYS_NFTABLES)
 _BEGIN: Final = Message(NFNL_MSG_BATCH_BEGIN, 0, _OF_NFTABLES)
 _END: Final = Message(NFNL_MSG_BATCH_END, 0, _OF_NFTABLES)
@@ -144,9 +140,10 @@ class Socket:
         """
         refused: dict[int, NetlinkError] = {}
         for start in range(0, len(messages), AT_ONCE):
-            *most, last = messages[start : start + AT_ONCE]
-            first = self._write((*most, _acked(last)))
-            for position, error in self._refusals(first, first + len(most)):
+            batch = messages[start : start + AT_ONCE]
+            last = len(batch) - 1
+            first = self._write(batch, acked=last)
+            for position, error in self._refusals(first, first + last):
                 refused[start + position] = error
         return refused
 
@@ -156,8 +153,7 @@ class Socket:
         Returns none, or every position with its error; ECANCELED for what was refused
         because of the others only.
         """
-        *most, last = messages
-        first = self._write((_BEGIN, *most, _acked(last), _END))
+        first = self._write((_BEGIN, *messages, _END), acked=len(messages))
         refused: dict[int, NetlinkError] = {}
         for position, error in self._refusals(first, first + len(messages)):
             if position == 0:  # the transaction as such, and no more answers follow
@@ -229,15 +225,21 @@ class Socket:
     def _ask(self, message: Message, flags: int) -> int:
         return self._write((message._replace(flags=message.flags | flags),))
 
-    def _write(self, messages: Sequence[Message]) -> int:
-        """Send messages in one datagram; returns the first one's sequence number."""
+    def _write(self, messages: Sequence[Message], acked: int = -1) -> int:
+        """Send messages in one datagram; returns the first one's sequence number.
+
+        The one at position ``acked`` is answered though it is not refused.
+        """
         first = self._sequence
         self._sequence = first + len(messages) & 0x3FFFFFFF
         parts: list[bytes] = []
-        for sequence, (kind, flags, body) in enumerate(messages, first):
+        for position, (kind, flags, body) in enumerate(messages):
             body += bytes(-len(body) & 3)  # noqa: PLW2901
             flags |= NLM_F_REQUEST  # noqa: PLW2901
-            parts += _HEADER.pack(16 + len(body), kind, flags, sequence, 0), body
+            if position == acked:
+                flags |= NLM_F_ACK  # noqa: PLW2901
+            number = first + position
+            parts += _HEADER.pack(16 + len(body), kind, flags, number, 0), body
         self._socket.send(b"".join(parts))
         return first
 

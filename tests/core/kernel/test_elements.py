@@ -210,10 +210,10 @@ def test_a_refusal_of_the_transaction_as_such_is_each_messages(world: World) -> 
     del world
 
     class Spoiled(Socket):
-        def _write(self, messages: Any) -> int:
+        def _write(self, messages: Any, acked: int = -1) -> int:
             first, *rest = messages
             wrong = first._replace(body=bytes((0, 0, 0xFF, 0xFF)))
-            return super()._write((wrong, *rest))
+            return super()._write((wrong, *rest), acked)
 
     with Spoiled(uapi.NETLINK_NETFILTER) as socket:
         refused = socket.transact([m for one in ALL for m in elements.create(one)])
