@@ -118,8 +118,8 @@ class Repair:
             self._last = time.monotonic()
             if not self._heard:
                 self._first = self._last
+                self._change.notify()  # later ones only put it off
             self._heard.add(heard)
-            self._change.notify()
 
     def told(self) -> dict[str, Any]:
         """Say how often this was needed, for `eniplug status`."""

@@ -52,7 +52,7 @@ class Reaper:
             self._last = time.monotonic()
             if self._first is None:
                 self._first = self._last
-            self._change.notify()
+                self._change.notify()  # later ones only put it off
 
     def stop(self) -> None:
         """End; what is still dead is left to the next agent."""
