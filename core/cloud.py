@@ -80,9 +80,9 @@ GATHER: Final = 0.02
 
 GATHER_MOST: Final = 0.1
 
-LET_PASS: Final = 0.01
-"""Seconds for which whoever woke the worker goes on first: an ADD is done by then, and
-need not share the interpreter with a plan for the next one."""
+LET_PASS: Final = 0.03
+"""Seconds for which whoever woke the worker goes on first: an ADD is done by then, as
+are many of a burst, and need not share the interpreter with a plan for the next."""
 
 
 class Host(Receiver, Ward, Resident, Journal, Protocol):

@@ -21,10 +21,11 @@ from itertools import count
 from operator import attrgetter
 from pathlib import Path
 from typing import Final
+from weakref import finalize
 
 from eniplug.core.crew import aside
 from eniplug.core.kernel import flows, graves, uapi
-from eniplug.core.kernel.changes import Changes, removal, vanishes
+from eniplug.core.kernel.changes import Changes, removal
 from eniplug.core.kernel.compare import Difference, differences
 from eniplug.core.kernel.decode import LinkInfo
 from eniplug.core.kernel.elements import Elements
@@ -60,7 +61,7 @@ _RANK: Final = attrgetter("rank")
 
 
 class Kernel:
-    """The network of the namespace that the calling thread is in, and of pods.
+    """The network of the namespace that the first thread to call is in, and of pods.
 
     ``lock`` is held by the caller around `apply`, `settle` and `remove`: the kernel
     lets one through at a time anyway, and in order of arrival nobody starves.  What
@@ -87,10 +88,19 @@ class Kernel:
         self._elements = Elements(connect)
         self._graves = graves.Graves()
         self._numbers = numbers or count(random.randrange(OWN_LINKS, 1 << 30))
+        self._spare: list[Socket] = []
+        finalize(self, _close_all, self._spare)
         self._ipv6 = Path("/proc/self/net/if_inet6").exists()
 
     def _host(self) -> Namespace:
-        return Namespace(HOST, None, self._connect, self._proc_sys, self._elements)
+        return Namespace(
+            HOST,
+            None,
+            self._connect,
+            self._proc_sys,
+            elements=self._elements,
+            spare=self._spare,
+        )
 
     def _pod(self, netns: int | None) -> Namespace:
         if netns is None:
@@ -162,11 +172,16 @@ class Kernel:
         Returns what is really wrong, in words.
         """
         objects = sorted(objects, key=_RANK)[::-1]
-        peers = {one.peer for one in objects if isinstance(one, Veth)}
-        wrong: list[str] = []
-        in_pod = [
-            one for one in objects if one.side is POD and not vanishes(one, peers)
+        links = [one for one in objects if isinstance(one, Veth | Ifb)]
+        going = {(HOST, one.name) for one in links}
+        going |= {(POD, one.peer) for one in links if isinstance(one, Veth)}
+        stays = [
+            one
+            for one in objects
+            if not one.with_link or (one.side, getattr(one, "link", None)) not in going
         ]
+        wrong: list[str] = []
+        in_pod = [one for one in stays if one.side is POD]
         if netns is not None and in_pod:
             try:
                 with self._pod(netns) as pod:
@@ -176,21 +191,16 @@ class Kernel:
             except KernelError as error:
                 wrong.append(error.message)
         with self._host() as host:
-            wrong += host.send_removals(self._removals(host, objects))
+            messages: list[Message] = []
+            for one in stays:
+                if one.side is HOST:
+                    messages += removal(host, one)
+            for link in links:
+                found = host.look(link.name)
+                if found is not None and found.mac == link.mac:
+                    messages.append(self._graves.bury(found.index))
+            wrong += host.send_removals(messages)
         return tuple(wrong)
-
-    def _removals(self, host: Namespace, objects: Sequence[Object]) -> list[Message]:
-        links = [one for one in objects if isinstance(one, Veth | Ifb)]
-        names = {link.name for link in links}
-        messages: list[Message] = []
-        for one in objects:
-            if one.side is HOST and not vanishes(one, names):
-                messages += removal(host, one)
-        for one in links:
-            link = host.look(one.name)
-            if link is not None and link.mac == one.mac:
-                messages.append(self._graves.bury(link.index))
-        return messages
 
     def forget(self, objects: Iterable[Object]) -> None:
         """Delete the flows among some objects from conntrack.
@@ -298,3 +308,8 @@ class Kernel:
         """
         with self._host() as host:
             return graves.reap(host)
+
+
+def _close_all(sockets: list[Socket]) -> None:
+    for one in sockets:
+        one.close()

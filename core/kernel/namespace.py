@@ -22,8 +22,8 @@ T = TypeVar("T")
 class Namespace:
     """A network namespace, open for the length of one call.
 
-    ``netns`` is its descriptor, or None for the one that the thread is in, which is the
-    host's and has ``elements``.
+    ``netns`` is its descriptor, or None for the host's.  That has ``elements``, and
+    takes a socket of those to ``spare`` and puts it back when all went well.
     """
 
     def __init__(
@@ -32,7 +32,9 @@ class Namespace:
         netns: int | None,
         connect: Callable[[int], Socket],
         proc_sys: Path,
+        *,
         elements: Elements | None = None,
+        spare: list[Socket] | None = None,
     ) -> None:
         self.side = side
         self.connect = connect
@@ -42,13 +44,20 @@ class Namespace:
         self._links: dict[str, LinkInfo | None] = {}
         self._names: dict[int, str] = {}
         self._new: dict[str, int] = {}
-        self._socket = self._visit(partial(connect, uapi.NETLINK_ROUTE))
+        self._spare = spare
+        try:
+            self._socket = (spare or []).pop()
+        except IndexError:
+            self._socket = self._visit(partial(connect, uapi.NETLINK_ROUTE))
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if self._spare is None or error is not None:
+            self._socket.close()
+        else:
+            self._spare.append(self._socket)
 
     def _visit(self, work: Callable[[], T]) -> T:
         return work() if self._netns is None else inside(self._netns, work)
