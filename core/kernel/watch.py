@@ -56,6 +56,10 @@ GROUPS: Final = (
 BUFFER: Final = 4 << 20
 """Bytes of messages that may wait to be heard: some thousands."""
 
+GATHER: Final = 0.02
+"""Seconds for which more may come once something was heard: a thread that wakes for
+each word takes the interpreter from those at whose work it listens."""
+
 _RECEIVE: Final = 1 << 16
 _FAMILIES: Final = {number: name for name, number in uapi.NFPROTO.items()}
 _GET: Final[Mapping[int, int]] = {
@@ -130,18 +134,17 @@ class Watch(Thread):
 
     def run(self) -> None:
         """Hear until `stop`."""
-        poll = select.poll()
+        poll, end = select.poll(), select.poll()
         for one in (self._route, self._nft, self._over):
             poll.register(one, select.POLLIN)
+        end.register(self._over, select.POLLIN)
         while True:
-            ready = {fd for fd, _ in poll.poll()}
-            if self._over.fileno() in ready:
+            poll.poll()
+            if end.poll(1000 * GATHER):
                 return
             heard = Heard()
-            if self._route.fileno() in ready:
-                self._drain(self._route, heard, _hear_route)
-            if self._nft.fileno() in ready:
-                self._drain(self._nft, heard, self._hear_nft)
+            self._drain(self._route, heard, _hear_route)
+            self._drain(self._nft, heard, self._hear_nft)
             if heard:
                 self._tell(heard)
 
