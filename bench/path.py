@@ -16,6 +16,7 @@ from bench.burst import Contender, Pod
 from bench.node import LEAN, BenchNode, a_node, room_for
 from bench.tables import Held, Table
 from bench.workbench import Times, Workbench, clocks, descriptor, packed, replay
+from eniplug.core.parts import Part
 
 PODS: Final = 20
 ROUNDS: Final = 15
@@ -27,6 +28,7 @@ REST: Final = 0.01
 
 FLOOR: Final = "floor: the same messages, packed beforehand"
 ADD: Final = "ADD"
+IN_A_ROW: Final = ", one after the other"
 AFTER_REST: Final = f", after {1000 * REST:.0f} ms of rest"
 FOLDER: Final = Path("/run/bench")
 """In memory, as the agent's: it is the node's view of /run."""
@@ -63,13 +65,14 @@ def measure(asked: Asked) -> Iterator[Table]:
     rounds = QUICK_ROUNDS if asked.quick else ROUNDS
     with a_node(*LEAN, environment=room_for(PODS)) as node, node.pods(PODS) as pods:
         whole = Whole(node, node.native("eniplug", *LEAN))
-        found = _take_turns(node, whole, pods, rounds)
+        found = _measure(node, whole, pods, rounds)
         yield _table(found, whole, rounds)
 
 
 def _table(found: Found, whole: Whole, rounds: int) -> Table:
     wall, processor = ({k: _p50(v, n) for k, v in found.items()} for n in (0, 1))
     stages = [k for k in found if k[0] == "…"]
+    others = [what + how for how in (IN_A_ROW, AFTER_REST) for what in (FLOOR, ADD)]
     rows = [
         (
             what,
@@ -78,7 +81,7 @@ def _table(found: Found, whole: Whole, rounds: int) -> Table:
             f"{processor[what]:.2f}",
             f"{processor[what] / processor[FLOOR]:.2f}",
         )
-        for what in (FLOOR, ADD, *stages, "DEL", FLOOR + AFTER_REST, ADD + AFTER_REST)
+        for what in (FLOOR, ADD, *stages, "DEL", *others)
     ]
     for what, took in (
         ("ADD, by the agent's log", median(whole.inside())),
@@ -89,10 +92,13 @@ def _table(found: Found, whole: Whole, rounds: int) -> Table:
         title="Inside the agent: one pod, by secondary-ip, pod-veth and flat-routes",
         columns=("what", "median, ms", "÷ floor", "of it processor, ms", "÷ floor"),
         rows=rows,
-        note=f"{PODS} pods one after the other, then as many DELs, then as many "
-        f"floors; {rounds} rounds. After a rest, caches are others'. The last two "
-        "lines are of the agent of the same node, in the same rounds. What the "
-        "wall has more than the processor was waited for.",
+        note=f"An ADD and a floor take turns, {PODS // 2} of each in a round; {rounds} "
+        "rounds. So both find the processor's caches as one leaves them to the other. "
+        f"Then {PODS} ADDs come one after the other, as many DELs and as many floors: "
+        "nothing but netlink finds the kernel's own code and data still there. The "
+        "stages are of these ADDs; their clocks take their share. After a rest, caches "
+        "are others'. The last two lines are of the agent of the same node, in the "
+        "same rounds. What the wall has more than the processor was waited for.",
         held=[
             Held(
                 what=f"ADD in the agent ÷ floor, on the {clock}",
@@ -109,25 +115,56 @@ def _p50(took: Sequence[Times], clock: int) -> float:
     return 1e3 * median(each[clock] for each in took)
 
 
-def _take_turns(
-    node: BenchNode, whole: Whole, pods: Sequence[Pod], rounds: int
-) -> Found:
+def _measure(node: BenchNode, whole: Whole, pods: Sequence[Pod], rounds: int) -> Found:
     bench = node.beside.call(Workbench, FOLDER, len(pods) + 1, LEAN)
+    found: dict[str, list[Times]] = {}
     try:
         for turn in range(rounds + 1):
-            if turn == 1:  # 0 warms up
-                bench.stages.took.clear()
-                whole.seconds.clear()
-            node.beside.call(_batch, bench, pods)
-            node.beside.call(_rested, bench, pods[:RESTED])
+            for how, work, some in (
+                ("", _in_turns, pods),
+                (IN_A_ROW, _in_a_row, pods),
+                (AFTER_REST, _rested, pods[:RESTED]),
+            ):
+                node.beside.call(work, bench, some)
+                for what, took in bench.stages.take().items():
+                    rest = how if what in {ADD, FLOOR} else ""
+                    if turn:  # 0 warms up
+                        found.setdefault(what + rest, []).extend(took)
             whole.turn(pods)
+            if not turn:
+                whole.seconds.clear()
     finally:
         bench.close()
-    return bench.stages.took
+    return found
 
 
-def _batch(bench: Workbench, pods: Sequence[Pod]) -> None:
-    """Time one after the other, as whole processes are."""
+def _in_turns(bench: Workbench, pods: Sequence[Pod]) -> None:
+    """Time an ADD, then a floor, and so on; the floors' objects are an ADD's."""
+    half = len(pods) // 2
+    for pod in pods[half:]:
+        bench.answer("ADD", pod)
+    parts = [bench.part(pod) for pod in pods[half:]]
+    for pod in pods[half:]:
+        bench.answer("DEL", pod)
+    _reap(bench)
+    bench.stages.take()
+    bench.stages.fine = False
+    for pod, other, part in zip(pods[:half], pods[half:], parts, strict=True):
+        with descriptor(other) as netns:
+            batches = packed(part.objects, part.alias, netns)
+            bench.answer("ADD", pod)
+            _floor(bench, batches, netns)
+    bench.stages.fine = True
+    kept = bench.stages.take()
+    _remove(bench, pods[half:], parts)
+    for pod in pods[:half]:
+        bench.answer("DEL", pod)
+    _reap(bench)
+    bench.stages.took = kept
+
+
+def _in_a_row(bench: Workbench, pods: Sequence[Pod]) -> None:
+    """Time ADDs, then DELs, then floors."""
     for pod in pods:
         bench.answer("ADD", pod)
     parts = [bench.part(pod) for pod in pods]
@@ -136,24 +173,29 @@ def _batch(bench: Workbench, pods: Sequence[Pod]) -> None:
     _reap(bench)
     for pod, part in zip(pods, parts, strict=True):
         with descriptor(pod) as netns:
-            batches = packed(part.objects, part.alias, netns)
-            began = clocks()
-            replay(batches, netns)
-            bench.stages.note(FLOOR, began)
-    for pod, part in zip(pods, parts, strict=True):
-        with descriptor(pod) as netns:
-            bench.kernel.remove(part.objects, netns)
+            _floor(bench, packed(part.objects, part.alias, netns), netns)
+    _remove(bench, pods, parts)
     _reap(bench)
 
 
 def _rested(bench: Workbench, pods: Sequence[Pod]) -> None:
-    """Time the same as `_batch`, with a rest before each."""
-    kept, bench.stages.took = bench.stages.took, {}
+    """Time an ADD and a floor, with a rest before each."""
     for pod in pods:
-        _batch(bench, [pod])
-    for what in (ADD, FLOOR):
-        kept.setdefault(what + AFTER_REST, []).extend(bench.stages.took[what])
-    bench.stages.took = kept
+        _in_a_row(bench, [pod])
+    took = bench.stages.take()
+    bench.stages.took = {what: took[what] for what in (ADD, FLOOR)}
+
+
+def _floor(bench: Workbench, batches: Sequence[bytes], netns: int) -> None:
+    began = clocks()
+    replay(batches, netns)
+    bench.stages.note(FLOOR, began)
+
+
+def _remove(bench: Workbench, pods: Sequence[Pod], parts: Sequence[Part]) -> None:
+    for pod, part in zip(pods, parts, strict=True):
+        with descriptor(pod) as netns:
+            bench.kernel.remove(part.objects, netns)
 
 
 def _reap(bench: Workbench) -> None:
