@@ -41,6 +41,10 @@ _IP_TYPES: Final[dict[Any, Callable[[str], object]]] = {
 }
 
 
+ADDRESSES: Final = tuple(_IP_TYPES)
+"""The types of addresses: what is written as text, and read by the type's own rules."""
+
+
 def _teach_addresses(converter: Converter) -> None:
     for kind, parse in _IP_TYPES.items():
         # The default argument binds this round's parser.

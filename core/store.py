@@ -11,16 +11,17 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Generator, Iterable, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from attrs import evolve
 
 from eniplug.core.codec import FROZEN
 from eniplug.core.parts import Life, Part
+from eniplug.core.records import record_of
 from eniplug.hooks import Block, Ip, Object
 from eniplug.hooks.errors import ConfigError, StoreError
 from eniplug.hooks.objects import Key
@@ -59,6 +60,12 @@ create table facts (name text primary key, record text not null) strict;
 """What each later format adds; an older file is brought up to date when opened."""
 
 
+Step: TypeAlias = tuple[str, Iterable[Sequence[object]]]
+"""A statement, and the values of each row that it is carried out with."""
+
+_encode: Final = json.JSONEncoder().encode
+
+
 class Store:
     """Parts, node objects, the ENIs' blocks and marks, cooling addresses, intents.
 
@@ -89,12 +96,12 @@ class Store:
     def _unwritable(self, error: sqlite3.Error) -> StoreError:
         return StoreError(f"the store {self.path} cannot be written: {error}")
 
-    @contextmanager
-    def _commit(self) -> Generator[sqlite3.Connection]:
-        """Make all that is done inside one commit, or none of it."""
+    def _commit(self, *steps: Step) -> None:
+        """Make all steps one commit, or none of them."""
         try:
             self._db.execute("begin immediate")
-            yield self._db
+            for statement, rows in steps:
+                self._db.executemany(statement, rows)
             self._db.execute("commit")
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
@@ -126,42 +133,49 @@ class Store:
 
     def begin(self, part: Part) -> Part:
         """Commit a new part, before anything of it is done. Returns it with its id."""
-        record = _record(part)
-        with self._commit() as db:
-            cursor = db.execute(
+        pod = part.pod
+        row = part.life, pod.container_id, pod.ifname, _record(part)
+        self._commit(
+            (
                 "insert into parts (life, container_id, ifname, record)"
                 " values (?, ?, ?, ?)",
-                (part.life, *part.key, record),
+                [row],
             )
-            number = cursor.lastrowid
-            cursor.close()
-        assert number is not None
+        )
+        (number,) = self._db.execute("select last_insert_rowid()").fetchone()
         return evolve(part, id=number)
 
     def update(self, part: Part, *, whole: bool = False) -> None:
         """Commit a part's life and result; all of it when ``whole``."""
-        result = None if part.result is None else json.dumps(part.result)
-        with self._commit() as db:
-            if whole:
-                db.execute(
-                    "update parts set record = ? where id = ?", (_record(part), part.id)
-                )
-            db.execute(
+        result = None if part.result is None else _encode(part.result)
+        steps: list[Step] = [
+            (
                 "update parts set life = ?, result = ? where id = ?",
-                (part.life, result, part.id),
+                [(part.life, result, part.id)],
             )
+        ]
+        if whole:
+            record = _record(part)
+            steps.append(
+                ("update parts set record = ? where id = ?", [(record, part.id)])
+            )
+        self._commit(*steps)
+
+    def mark(self, part: Part) -> None:
+        """Commit a part's life alone."""
+        row = part.life, part.id
+        self._commit(("update parts set life = ? where id = ?", [row]))
 
     def drop(self, part: Part, cooling: Mapping[Ip, float]) -> None:
         """Forget a part; in the same commit its addresses begin to cool.
 
         ``cooling`` gives the end of it in seconds since the epoch.
         """
-        with self._commit() as db:
-            db.execute("delete from parts where id = ?", (part.id,))
-            db.executemany(
-                "insert or replace into cooling values (?, ?)",
-                [(str(address), until) for address, until in cooling.items()],
-            )
+        rests = [(str(address), until) for address, until in cooling.items()]
+        self._commit(
+            ("delete from parts where id = ?", [(part.id,)]),
+            ("insert or replace into cooling values (?, ?)", rests),
+        )
 
     def parts(self) -> tuple[Part, ...]:
         """All parts, oldest first."""
@@ -198,19 +212,18 @@ class Store:
         self, objects: Collection[Object], earlier: Mapping[Key, str]
     ) -> None:
         """Replace the record of what the node has."""
-        with self._commit() as db:
-            db.execute("delete from node_objects")
-            db.executemany(
-                "insert into node_objects values (?, ?, ?)",
-                [
-                    (
-                        repr(one),
-                        json.dumps(FROZEN.unstructure(one, Object)),
-                        earlier.get(one.key),
-                    )
-                    for one in objects
-                ],
+        rows = [
+            (
+                repr(one),
+                json.dumps(FROZEN.unstructure(one, Object)),
+                earlier.get(one.key),
             )
+            for one in objects
+        ]
+        self._commit(
+            ("delete from node_objects", [()]),
+            ("insert into node_objects values (?, ?, ?)", rows),
+        )
 
     def marks(self) -> dict[str, int]:
         """The number of each ENI, by ENI id."""
@@ -218,13 +231,11 @@ class Store:
 
     def keep_mark(self, eni: str, mark: int) -> None:
         """Remember an ENI's number."""
-        with self._commit() as db:
-            db.execute("insert or replace into marks values (?, ?)", (eni, mark))
+        self._commit(("insert or replace into marks values (?, ?)", [(eni, mark)]))
 
     def drop_mark(self, eni: str) -> None:
         """Forget an ENI that is gone."""
-        with self._commit() as db:
-            db.execute("delete from marks where eni = ?", (eni,))
+        self._commit(("delete from marks where eni = ?", [(eni,)]))
 
     # -- addresses and calls -----------------------------------------------------------
 
@@ -235,21 +246,20 @@ class Store:
 
     def cooled(self, addresses: Iterable[Ip]) -> None:
         """Forget that these were cooling."""
-        with self._commit() as db:
-            db.executemany(
-                "delete from cooling where address = ?", [(str(a),) for a in addresses]
-            )
+        rows = [(str(address),) for address in addresses]
+        self._commit(("delete from cooling where address = ?", rows))
 
     def keep(self, kept: Mapping[Ip, str], until: Mapping[Ip, float]) -> None:
         """Remember all that is kept, by key, and until when those cool that are new."""
         record = json.dumps({str(address): key for address, key in kept.items()})
-        with self._commit() as db:
-            db.execute("insert or replace into facts values (?, ?)", (KEPT, record))
-            db.executemany(
+        self._commit(
+            ("insert or replace into facts values (?, ?)", [(KEPT, record)]),
+            (
                 "insert into cooling values (?, ?) on conflict (address)"
                 " do update set until = max(until, excluded.until)",
                 [(str(address), end) for address, end in until.items()],
-            )
+            ),
+        )
 
     def kept(self) -> dict[Ip, str]:
         """Addresses that rest for somebody, and under which key."""
@@ -258,18 +268,13 @@ class Store:
 
     def keep_blocks(self, eni: str, blocks: Iterable[Block], reason: str = "") -> None:
         """Remember that these are an ENI's; ``reason`` if they are in quarantine."""
-        with self._commit() as db:
-            db.executemany(
-                "insert or replace into blocks values (?, ?, ?)",
-                [(str(block), eni, reason) for block in blocks],
-            )
+        rows = [(str(block), eni, reason) for block in blocks]
+        self._commit(("insert or replace into blocks values (?, ?, ?)", rows))
 
     def drop_blocks(self, blocks: Iterable[Block]) -> None:
         """Forget blocks that are no longer this node's."""
-        with self._commit() as db:
-            db.executemany(
-                "delete from blocks where block = ?", [(str(b),) for b in blocks]
-            )
+        rows = [(str(block),) for block in blocks]
+        self._commit(("delete from blocks where block = ?", rows))
 
     def blocks(self) -> dict[str, dict[Block, str]]:
         """What each ENI has: block to reason, empty if it is not in quarantine."""
@@ -281,8 +286,7 @@ class Store:
 
     def keep_fact(self, name: str, record: str) -> None:
         """Remember what EC2 and IMDS said, for a start without them."""
-        with self._commit() as db:
-            db.execute("insert or replace into facts values (?, ?)", (name, record))
+        self._commit(("insert or replace into facts values (?, ?)", [(name, record)]))
 
     def fact(self, name: str) -> str | None:
         """What was said last, or None."""
@@ -292,13 +296,11 @@ class Store:
 
     def intend(self, token: str, what: str) -> None:
         """Commit a cloud call's intent, before the call."""
-        with self._commit() as db:
-            db.execute("insert or replace into intents values (?, ?)", (token, what))
+        self._commit(("insert or replace into intents values (?, ?)", [(token, what)]))
 
     def done(self, token: str) -> None:
         """Forget an intent whose call has been followed up."""
-        with self._commit() as db:
-            db.execute("delete from intents where token = ?", (token,))
+        self._commit(("delete from intents where token = ?", [(token,)]))
 
     def intents(self) -> dict[str, str]:
         """Calls that were begun and not followed up."""
@@ -306,9 +308,7 @@ class Store:
 
 
 def _record(part: Part) -> str:
-    if part.result is not None:
-        part = evolve(part, result=None)
-    return json.dumps(FROZEN.unstructure(part))
+    return record_of(part if part.result is None else evolve(part, result=None))
 
 
 def set_aside(path: Path) -> None:

@@ -126,5 +126,5 @@ def test_an_add_and_a_del_call_as_much_with_many_pods_as_with_none(
     delete_amid = calls(lambda: world.attachments.delete(amid))
 
     assert add["socket.send"] == 3  # the host's links, the pod's side, the rest
-    assert add["Store._commit"] == 4  # pending and live; entered and left
+    assert add["Store._commit"] == 2  # pending and live
     assert {**add_amid - add, **delete_amid - delete} == {}

@@ -56,7 +56,7 @@ MOST = 400
 """Points; a run that has more of them hangs."""
 
 POINTS: dict[object, str] = {
-    Store._commit.__wrapped__.__code__: "store",  # type: ignore[attr-defined]
+    Store._commit.__code__: "store",
     getattr(MemoryCloud, "_begin").__code__: "EC2, before",  # noqa: B009
     getattr(MemoryCloud, "_end").__code__: "EC2, answer lost",  # noqa: B009
     Socket.send.__code__: "netlink",

@@ -25,8 +25,8 @@ from eniplug.core.kernel.netlink import Socket
 from eniplug.core.store import Store
 
 POINTS: Final[dict[str, Callable[..., Any]]] = {
+    "store": Store._commit,
     # A context manager is come to twice: before what is done in it, and after.
-    "store": Store._commit.__wrapped__,  # type: ignore[attr-defined]
     "EC2": getattr(ec2_boto, "_asking").__wrapped__,  # noqa: B009
     "netlink": Socket.send,
 }
