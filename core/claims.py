@@ -6,8 +6,6 @@ round; two different parts do not meet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from eniplug.core.parts import Part
 from eniplug.hooks import Claim
 from eniplug.hooks.errors import TakenError
@@ -21,38 +19,32 @@ class Claims:
 
     def add(self, part: Part) -> None:
         """Note what a part claims."""
-        for one in _claims(part):
-            self._held.setdefault(one.what, {})[one.where] = part
+        for one in part.objects:
+            if isinstance(one, Claim):
+                self._held.setdefault(one.what, {})[one.where] = part
 
     def remove(self, part: Part) -> None:
         """Free what a part claims."""
-        for one in _claims(part):
-            held = self._held.get(one.what, {})
-            held.pop(one.where, None)
-            if not held:
-                self._held.pop(one.what, None)
+        for one in part.objects:
+            if isinstance(one, Claim):
+                held = self._held.get(one.what, {})
+                held.pop(one.where, None)
+                if not held:
+                    self._held.pop(one.what, None)
 
     def check(self, part: Part) -> None:
         """Hold that nobody else has any of it.  Raises TakenError."""
-        for one in _claims(part):
-            for where, other in self._meeting(one):
-                owner = f"container {other.pod.container_id}"
-                if other.pod.name:
-                    name = f"{other.pod.namespace}/{other.pod.name}"
-                    owner = f"pod {name} ({owner})"
-                had = Claim(what=one.what, where=where)
-                more = "" if had == one else f", which has {had}"
-                msg = f"{one} is taken by {owner}{more}"
-                raise TakenError(msg)
-
-    def _meeting(self, one: Claim) -> Iterable[tuple[str, Part]]:
-        held = self._held.get(one.what, {})
-        return [
-            (where, part)
-            for where, part in held.items()
-            if not where or not one.where or where == one.where
-        ]
+        for one in part.objects:
+            if isinstance(one, Claim):
+                for where, other in self._held.get(one.what, {}).items():
+                    if not where or not one.where or where == one.where:
+                        raise _taken(one, where, other)
 
 
-def _claims(part: Part) -> Iterator[Claim]:
-    return (one for one in part.objects if isinstance(one, Claim))
+def _taken(one: Claim, where: str, other: Part) -> TakenError:
+    owner = f"container {other.pod.container_id}"
+    if other.pod.name:
+        owner = f"pod {other.pod.namespace}/{other.pod.name} ({owner})"
+    had = Claim(what=one.what, where=where)
+    more = "" if had == one else f", which has {had}"
+    return TakenError(f"{one} is taken by {owner}{more}")

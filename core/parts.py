@@ -63,7 +63,7 @@ class Part:
         """The addresses that it holds of our pool."""
         if not self.leased:
             return ()
-        return tuple(a.ip for nic in self.allocation.nics for a in nic.addresses)
+        return tuple([a.ip for nic in self.allocation.nics for a in nic.addresses])
 
     @property
     def alias(self) -> str:

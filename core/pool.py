@@ -211,10 +211,12 @@ class AddressPool:
     def _choose(
         self, able: Sequence[Shelf], family: Family, prefer: Kind | None
     ) -> Shelf:
-        first = min(shelf.eni.card for shelf in able)
-        able = [shelf for shelf in able if shelf.eni.card == first]
-        liked = [s for s in able if prefer is not None and s.offers(family, prefer)]
-        return self._choose_eni(liked or able)
+        if len(able) > 1:
+            first = min([shelf.eni.card for shelf in able])
+            able = [shelf for shelf in able if shelf.eni.card == first]
+        if prefer is not None:
+            able = [s for s in able if s.offers(family, prefer)] or able
+        return self._choose_eni(able)
 
     def _choose_eni(self, able: Sequence[Shelf]) -> Shelf:
         """The one that serves most; among equals one that is never given back."""
@@ -393,9 +395,10 @@ class AddressPool:
 
     def _find(self, address: Ip) -> tuple[Shelf | None, Prefix | None]:
         """Where an address belongs: its ENI's shelf, and its prefix if it has one."""
-        found = self._prefixes.get(Prefix.place_of(address))
-        if found is not None:
-            return found
+        if self._prefixes:
+            found = self._prefixes.get(Prefix.place_of(address))
+            if found is not None:
+                return found
         return self._home.get(address), None
 
     def _home_of(self, block: Block) -> Shelf | None:

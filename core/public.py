@@ -102,7 +102,7 @@ class Standing:
 
 def declared(part: Part) -> tuple[ElasticIp, ...]:
     """The public addresses that a part declares."""
-    return tuple(one for one in part.objects if isinstance(one, ElasticIp))
+    return tuple([one for one in part.objects if isinstance(one, ElasticIp)])
 
 
 def is_refusal(error: EniplugError) -> bool:

@@ -14,6 +14,9 @@ from eniplug.hooks.values import Eni
 LENGTHS: Final = {4: 28, 6: 80}
 """How long a prefix is that EC2 gives (EC2 user guide, "Prefix delegation")."""
 
+_REST: Final = {4: 32 - 28, 6: 128 - 80}
+"""How many bits of an address its prefix leaves open."""
+
 WIDE: Final = 1024
 """A prefix that has this many rested addresses reuses them before it takes new ones."""
 
@@ -42,8 +45,8 @@ class Prefix:
     @staticmethod
     def place_of(address: Ip) -> tuple[int, int]:
         """The place of the prefix that an address would be of."""
-        shift = address.max_prefixlen - LENGTHS[address.version]
-        return address.version, int(address) >> shift
+        family = address.version
+        return family, int(address) >> _REST[family]
 
     @property
     def busy(self) -> int:
@@ -72,10 +75,7 @@ class _Ranks:
 
     def __init__(self) -> None:
         self._ranks: dict[int, dict[Prefix, None]] = {}
-        self._rank: dict[Prefix, int] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._rank)
+        self.rank_of: dict[Prefix, int] = {}
 
     def put(self, prefix: Prefix) -> None:
         """Know a prefix as it is now."""
@@ -83,11 +83,11 @@ class _Ranks:
         if prefix.idle:
             rank = len(prefix.assigned)
             self._ranks.setdefault(rank, {})[prefix] = None
-            self._rank[prefix] = rank
+            self.rank_of[prefix] = rank
 
     def drop(self, prefix: Prefix) -> None:
         """Know a prefix no more."""
-        rank = self._rank.pop(prefix, None)
+        rank = self.rank_of.pop(prefix, None)
         if rank is not None:
             del self._ranks[rank][prefix]
             if not self._ranks[rank]:
@@ -96,9 +96,6 @@ class _Ranks:
     def fullest(self) -> Prefix:
         """One of the highest rank; there are at most as many ranks as prefixes."""
         return next(iter(self._ranks[max(self._ranks)]))
-
-    def __iter__(self) -> Iterator[Prefix]:
-        return iter(self._rank)
 
 
 class Shelf:
@@ -194,14 +191,14 @@ class Shelf:
 
     def offers(self, family: Family, kind: Kind | None = None) -> bool:
         """Whether there is an idle address, of a prefix or single if that is asked."""
-        singly, among = bool(self._rested[family]), bool(self._open[family])
+        singly, among = self._rested[family], self._open[family].rank_of
         if kind is None:
-            return singly or among
-        return singly if kind == "address" else among
+            return bool(singly or among)
+        return bool(singly if kind == "address" else among)
 
     def open_prefixes(self, family: Family) -> tuple[Prefix, ...]:
         """The prefixes that have an idle address."""
-        return tuple(self._open[family])
+        return tuple(self._open[family].rank_of)
 
     def fullest(self, family: Family) -> Prefix:
         """The prefix that serves most and has an idle address; there must be one."""
@@ -234,8 +231,9 @@ class Shelf:
         """Let an assigned address cool down."""
         self.assigned.remove(address)
         self.cooling.add(address)
-        self._busy[address.version][0] -= 1
-        self._busy[address.version][1] += 1
+        busy = self._busy[address.version]
+        busy[0] -= 1
+        busy[1] += 1
         if prefix is not None:
             prefix.assigned.remove(address)
             prefix.cooling.add(address)
@@ -278,7 +276,8 @@ class Shelf:
     def counts(self, family: Family) -> tuple[int, int, int, int]:
         """How many are assigned, cool down, can be handed out, are held back."""
         assigned, cooling = self._busy[family]
-        idle = len(self._rested[family]) + sum(p.idle for p in self._open[family])
+        among = self.open_prefixes(family)
+        idle = len(self._rested[family]) + sum(prefix.idle for prefix in among)
         held = sum(
             int(self.is_unused(block))
             if isinstance(block, IPv4Address | IPv6Address)

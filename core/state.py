@@ -20,7 +20,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address
 from threading import Event, Lock
 from typing import Any, Final, TypeVar
@@ -28,8 +28,7 @@ from typing import Any, Final, TypeVar
 from attrs import define, evolve, field, frozen
 
 from eniplug.core.claims import Claims
-from eniplug.core.kernel.changes import slot
-from eniplug.core.kernel.compare import link_of
+from eniplug.core.holdings import Holding, Holdings, holding_of
 from eniplug.core.parts import AttachmentKey, Life, Part
 from eniplug.core.pool import AddressPool, Counts, Quarantined
 from eniplug.core.public import Standing, declared
@@ -44,18 +43,16 @@ from eniplug.hooks import (
     Kind,
     Lease,
     Object,
-    StaleFlows,
 )
 from eniplug.hooks.errors import (
     CancelledError,
-    ConflictError,
     EniplugError,
     PluginError,
     PoolEmptyError,
     StoreError,
     UnsupportedError,
 )
-from eniplug.hooks.objects import HOST, Key
+from eniplug.hooks.objects import Key
 
 T = TypeVar("T")
 
@@ -114,18 +111,20 @@ class Desk:
         kept: str | None = None,
     ) -> Lease:
         """Take an address, unless somebody waits who came before."""
-        with self._turn() as pool:
-            lease = pool.take(
+        with self._state.still():
+            lease = self._pool().take(
                 family, address=address, eni=eni, prefer=prefer, kept=kept
             )
             self.taken.append(lease)
+        self._state.wake_cloud()
         return lease
 
     def take_pair(self, *, prefer: Kind | None = None) -> tuple[Lease, Lease]:
         """Take an address of each family, unless somebody waits who came before."""
-        with self._turn() as pool:
-            pair = pool.take_pair(prefer=prefer)
+        with self._state.still():
+            pair = self._pool().take_pair(prefer=prefer)
             self.taken += pair
+        self._state.wake_cloud()
         return pair
 
     def take_each_card(self, *, prefer: Kind | None = None) -> tuple[Lease, ...]:
@@ -138,9 +137,10 @@ class Desk:
             remedy = "set ENABLE_MULTI_NIC=true, or take the pod's annotation away"
             raise UnsupportedError(msg, remedy)
         self.every_card = True
-        with self._turn() as pool:
-            leases = pool.take_each(self._state.cards, prefer=prefer)
+        with self._state.still():
+            leases = self._pool().take_each(self._state.cards, prefer=prefer)
             self.taken += leases
+        self._state.wake_cloud()
         return leases
 
     def held(self, **match: str) -> int:
@@ -164,13 +164,12 @@ class Desk:
         while self.taken:
             self._state.give_back(self.taken.pop())
 
-    @contextmanager
-    def _turn(self) -> Generator[AddressPool]:
-        with self._state.turn(self._waiter) as pool:
-            if self._closed:
-                msg = "the pool was asked for an address when allocate_ip had ended"
-                raise PluginError(msg)
-            yield pool
+    def _pool(self) -> AddressPool:
+        pool = self._state.turn(self._waiter)
+        if self._closed:
+            msg = "the pool was asked for an address when allocate_ip had ended"
+            raise PluginError(msg)
+        return pool
 
 
 class State:
@@ -192,11 +191,10 @@ class State:
         self._mutex = Lock()
         self._store = store
         self._pool = pool
-        self._wake_cloud = wake_cloud
+        self.wake_cloud = wake_cloud
         self._now = now
-        self._parts: dict[AttachmentKey, list[Part]] = {}
-        self._host_slots: dict[Key, AttachmentKey] = {}
-        self._host_links: dict[str, AttachmentKey] = {}
+        self._parts: dict[AttachmentKey, dict[int, Part]] = {}
+        self._holdings = Holdings()
         self._claims = Claims()
         self._line: list[Waiter] = []
         self._standing_by: list[Waiter] = []
@@ -209,7 +207,7 @@ class State:
         self._still_kept = store.kept()
         self._blocked: EniplugError | None = None
         for part in store.parts():
-            self._file(part)
+            self._file(part, holding_of(part))
             self._slots_used.add(part.pod.slot)
         self._slots_free = [
             n
@@ -303,23 +301,21 @@ class State:
         with self._mutex:
             return self._pool.quarantined()
 
-    @contextmanager
-    def turn(self, waiter: Waiter | None) -> Generator[AddressPool]:
-        """Take from the pool; raises PoolEmptyError when it is not one's turn."""
-        with self._mutex:
-            self._expire()
-            ahead = self._line[0] if self._line else None
-            if ahead is not None and ahead is not waiter:
-                msg = f"{len(self._line)} pods wait for an address already"
-                raise PoolEmptyError(msg)
-            yield self._pool
-        self._wake_cloud()
-
-    @contextmanager
-    def still(self) -> Generator[None]:
+    def still(self) -> AbstractContextManager[bool]:
         """Hold that nobody takes from the pool meanwhile."""
-        with self._mutex:
-            yield
+        return self._mutex
+
+    def turn(self, waiter: Waiter | None) -> AddressPool:
+        """Give the pool, for as long as the caller holds it `still`.
+
+        Raises PoolEmptyError when it is not one's turn.
+        """
+        self._expire()
+        ahead = self._line[0] if self._line else None
+        if ahead is not None and ahead is not waiter:
+            msg = f"{len(self._line)} pods wait for an address already"
+            raise PoolEmptyError(msg)
+        return self._pool
 
     def give_back(self, lease: Lease) -> None:
         """Return an address that no pod has used."""
@@ -382,7 +378,7 @@ class State:
         waiter = Waiter(key, every_card, pod, self._now())
         with self._mutex:
             self._line.append(waiter)
-        self._wake_cloud()
+        self.wake_cloud()
         return waiter
 
     def waiting(self) -> tuple[Waiting, ...]:
@@ -449,10 +445,7 @@ class State:
         """The parts that declare a public address."""
         with self._mutex:
             return tuple(
-                part
-                for number, key in self._tenants.items()
-                for part in self._parts[key]
-                if part.id == number
+                self._parts[key][number] for number, key in self._tenants.items()
             )
 
     def expect_elastic_ips(self) -> None:
@@ -512,16 +505,14 @@ class State:
         Raises TakenError when another attachment has what it claims, ConflictError
         when one has another of its host objects.
         """
+        holding = holding_of(part)
         with self._mutex:
             self._claims.check(part)
-            for one, place in _of_one_pod(part):
-                owner = self._host_slots.get(place)
-                if owner is not None:
-                    msg = f"{one} belongs to container {owner.container_id} already"
-                    raise ConflictError(msg, "delete that pod first")
+            self._holdings.check(holding)
             part = self._store.begin(part)
-            self._file(part)
-        self._wake_for(part)
+            self._file(part, holding)
+        if part.id in self._tenants:
+            self.wake_cloud()
         return part
 
     def live(
@@ -534,60 +525,58 @@ class State:
         kept = part.objects
         if foreign:
             kept = tuple(o for o in kept if o not in foreign)
-        return self._change(evolve(part, life=Life.LIVE, result=result, objects=kept))
+        whole = kept != part.objects
+        alive = evolve(part, life=Life.LIVE, result=result, objects=kept)
+        with self._mutex:
+            self._store.update(alive, whole=whole)
+            if whole:
+                self._unfile(part)
+                self._file(alive, holding_of(alive))
+            else:
+                self._parts[part.key][part.id] = alive
+        if part.id in self._tenants:
+            self.wake_cloud()
+        return alive
 
     def dying(self, part: Part) -> Part:
         """Commit that a part is about to be removed."""
-        return self._change(evolve(part, life=Life.DYING))
-
-    def _wake_for(self, part: Part) -> None:
-        if part.id in self._tenants:
-            self._wake_cloud()
-
-    def _change(self, part: Part) -> Part:
         with self._mutex:
             held = self._parts[part.key]
-            place = next(i for i, p in enumerate(held) if p.id == part.id)
-            before = held[place]
-            whole = before.objects != part.objects
-            self._store.update(part, whole=whole)
-            if whole:
-                self._unfile(before)
-                self._file(part)
-            else:
-                held[place] = part
-        self._wake_for(part)
+            part = evolve(held[part.id], life=Life.DYING)
+            self._store.mark(part)
+            held[part.id] = part
+        if part.id in self._tenants:
+            self.wake_cloud()
         return part
 
     def gone(self, part: Part) -> None:
         """Forget a part that is removed; its addresses begin to cool."""
         with self._mutex:
             self._drop(part, self._pool.cooldown)
-        self._wake_cloud()
+        self.wake_cloud()
 
     def aborted(self, part: Part) -> None:
         """Forget a part that never came to live; its addresses are free at once."""
         with self._mutex:
             self._drop(part, 0.0)
         if declared(part):
-            self._wake_cloud()
+            self.wake_cloud()
 
     def _drop(self, part: Part, cooldown: float) -> None:
+        addresses = part.addresses
         until = self._now() + cooldown
-        cooling = dict.fromkeys(part.addresses, until) if cooldown else {}
-        self._store.drop(part, cooling)
-        self._unfile(part)
-        for address in part.addresses:
-            if self._pool.lease_of(address) is not None:
-                self._pool.release(address, cooldown=cooldown)
-        if part.key not in self._parts:
+        self._store.drop(part, dict.fromkeys(addresses, until) if cooldown else {})
+        if not self._unfile(part):
             self._close_slot(part.pod.slot)
+        for address in addresses:
+            with suppress(ValueError):  # its ENI may not be in the pool
+                self._pool.release(address, cooldown=cooldown)
         self._next_in_line()
 
     def parts_of(self, key: AttachmentKey) -> tuple[Part, ...]:
         """The parts of an attachment, oldest first."""
         with self._mutex:
-            return tuple(self._parts.get(key, ()))
+            return tuple(self._parts.get(key, {}).values())
 
     def parts(self) -> tuple[Part, ...]:
         """All parts of all attachments."""
@@ -599,43 +588,30 @@ class State:
     ) -> frozenset[AttachmentKey]:
         """The attachments that have host objects in these slots, or on these links."""
         with self._mutex:
-            by_slot = (self._host_slots.get(one) for one in slots)
-            by_link = (self._host_links.get(one) for one in links)
-            return frozenset(key for key in (*by_slot, *by_link) if key is not None)
+            return self._holdings.owners(slots, links)
 
     def _all(self) -> Iterable[Part]:
-        return (part for parts in self._parts.values() for part in parts)
+        return (part for parts in self._parts.values() for part in parts.values())
 
-    def _file(self, part: Part) -> None:
-        self._parts.setdefault(part.key, []).append(part)
+    def _file(self, part: Part, holding: Holding) -> None:
+        key = part.key
+        self._parts.setdefault(key, {})[part.id] = part
         if declared(part):
-            self._tenants[part.id] = part.key
+            self._tenants[part.id] = key
         self._claims.add(part)
-        key = part.key
-        for _, place in _of_one_pod(part):
-            self._host_slots[place] = key
-        self._file_links(part)
+        self._holdings.add(part, holding)
 
-    def _file_links(self, part: Part) -> None:
+    def _unfile(self, part: Part) -> Collection[Part]:
+        """Know a part no more; returns what is left of its attachment."""
         key = part.key
-        for one in part.objects:
-            link = link_of(one) if one.side is HOST else None
-            if link is not None:
-                self._host_links[link] = key
-
-    def _unfile(self, part: Part) -> None:
-        kept = [p for p in self._parts.get(part.key, ()) if p.id != part.id]
-        if kept:
-            self._parts[part.key] = kept
-        else:
-            self._parts.pop(part.key, None)
+        siblings = self._parts[key]
+        del siblings[part.id]
+        if not siblings:
+            del self._parts[key]
         self._tenants.pop(part.id, None)
         self._claims.remove(part)
-        for one, place in _of_one_pod(part):
-            self._host_slots.pop(place, None)
-            self._host_links.pop(link_of(one) or "", None)
-        for other in kept:
-            self._file_links(other)
+        self._holdings.remove(part, siblings.values())
+        return siblings.values()
 
     # -- the node ----------------------------------------------------------------------
 
@@ -661,15 +637,6 @@ class State:
         """Use the store for what is not a part, under the mutex."""
         with self._mutex:
             return work(self._store)
-
-
-def _of_one_pod(part: Part) -> list[tuple[Object, Key]]:
-    """What of the node one pod at a time may have; StaleFlows are nobody's."""
-    return [
-        (one, slot(one))
-        for one in part.objects
-        if one.side is HOST and not isinstance(one, StaleFlows)
-    ]
 
 
 def cancelled(waiter: Waiter) -> CancelledError:
