@@ -22,13 +22,14 @@ from eniplug.hooks.objects import HOST, Key
 class Holding:
     """What one part has: objects with their slots, and links."""
 
+    key: AttachmentKey
     slots: list[tuple[Key, Object]] = field(factory=list)
     links: set[str] = field(factory=set)
 
 
 def holding_of(part: Part) -> Holding:
     """Find what a part has on the node's side; StaleFlows are nobody's."""
-    holding = Holding()
+    holding = Holding(part.key)
     for one in part.objects:
         if one.side is HOST and not isinstance(one, StaleFlows):
             holding.slots.append((slot(one), one))
@@ -54,25 +55,24 @@ class Holdings:
                 msg = f"{one} belongs to container {owner.container_id} already"
                 raise ConflictError(msg, "delete that pod first")
 
-    def add(self, part: Part, holding: Holding) -> None:
-        """Note what a part has."""
-        key = part.key
+    def add(self, number: int, holding: Holding) -> None:
+        """Note what a part has, by the part's id."""
         for place, _ in holding.slots:
-            self._slots[place] = key
+            self._slots[place] = holding.key
         for link in holding.links:
-            self._links[link] = key
-        self._held[part.id] = holding
+            self._links[link] = holding.key
+        self._held[number] = holding
 
-    def remove(self, part: Part, siblings: Iterable[Part]) -> None:
+    def remove(self, number: int, siblings: Iterable[int]) -> None:
         """Free what a part has; links that its siblings are on, too, stay theirs."""
-        holding = self._held.pop(part.id)
+        holding = self._held.pop(number)
         for place, _ in holding.slots:
             self._slots.pop(place, None)
         for link in holding.links:
             self._links.pop(link, None)
         for other in siblings:
-            for link in self._held[other.id].links:
-                self._links[link] = other.key
+            for link in self._held[other].links:
+                self._links[link] = holding.key
 
     def owners(
         self, slots: Iterable[Key], links: Iterable[str]

@@ -211,9 +211,10 @@ class AddressPool:
     def _choose(
         self, able: Sequence[Shelf], family: Family, prefer: Kind | None
     ) -> Shelf:
-        if len(able) > 1:
-            first = min([shelf.eni.card for shelf in able])
-            able = [shelf for shelf in able if shelf.eni.card == first]
+        if len(able) == 1:
+            return able[0]
+        first = min([shelf.eni.card for shelf in able])
+        able = [shelf for shelf in able if shelf.eni.card == first]
         if prefer is not None:
             able = [s for s in able if s.offers(family, prefer)] or able
         return self._choose_eni(able)

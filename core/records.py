@@ -63,5 +63,7 @@ _encode: Final = JSONEncoder(default=str, check_circular=False).encode
 
 
 def record_of(part: Part) -> str:
-    """Write a part as text."""
-    return _encode(_write(part))
+    """Write a part as text, but for its result."""
+    record = _write(part)
+    record["result"] = None
+    return _encode(record)

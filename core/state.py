@@ -594,12 +594,12 @@ class State:
         return (part for parts in self._parts.values() for part in parts.values())
 
     def _file(self, part: Part, holding: Holding) -> None:
-        key = part.key
+        key = holding.key
         self._parts.setdefault(key, {})[part.id] = part
         if declared(part):
             self._tenants[part.id] = key
         self._claims.add(part)
-        self._holdings.add(part, holding)
+        self._holdings.add(part.id, holding)
 
     def _unfile(self, part: Part) -> Collection[Part]:
         """Know a part no more; returns what is left of its attachment."""
@@ -610,7 +610,7 @@ class State:
             del self._parts[key]
         self._tenants.pop(part.id, None)
         self._claims.remove(part)
-        self._holdings.remove(part, siblings.values())
+        self._holdings.remove(part.id, siblings)
         return siblings.values()
 
     # -- the node ----------------------------------------------------------------------

@@ -134,7 +134,7 @@ class Store:
     def begin(self, part: Part) -> Part:
         """Commit a new part, before anything of it is done. Returns it with its id."""
         pod = part.pod
-        row = part.life, pod.container_id, pod.ifname, _record(part)
+        row = part.life, pod.container_id, pod.ifname, record_of(part)
         self._commit(
             (
                 "insert into parts (life, container_id, ifname, record)"
@@ -155,7 +155,7 @@ class Store:
             )
         ]
         if whole:
-            record = _record(part)
+            record = record_of(part)
             steps.append(
                 ("update parts set record = ? where id = ?", [(record, part.id)])
             )
@@ -305,10 +305,6 @@ class Store:
     def intents(self) -> dict[str, str]:
         """Calls that were begun and not followed up."""
         return dict(self._db.execute("select token, what from intents").fetchall())
-
-
-def _record(part: Part) -> str:
-    return record_of(part if part.result is None else evolve(part, result=None))
 
 
 def set_aside(path: Path) -> None:

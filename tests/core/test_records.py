@@ -54,7 +54,7 @@ PARTS: Final = of(
     allocation=st.builds(Allocation, nics=some(of(Nic, eni=st.none() | of(Eni)))),
     objects=st.just(()),
     made=st.floats(0, 1e10),
-    result=st.none(),
+    result=st.none() | SAID,
 )
 FEW: Final = settings(
     max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -71,10 +71,12 @@ def test_a_record_is_what_plain_cattrs_writes(
         objects = data.draw(some(of(kind, **PLAIN.get(kind, {}))))
         part = evolve(data.draw(PARTS), objects=objects)
 
-        assert record_of(part) == json.dumps(FROZEN.unstructure(part))
+        bare = evolve(part, result=None)
+        assert record_of(part) == json.dumps(FROZEN.unstructure(bare))
 
 
 @FEW
 @given(part=PARTS)
 def test_a_record_is_read_again(part: Part) -> None:
-    assert FROZEN.structure(json.loads(record_of(part)), Part) == part
+    bare = evolve(part, result=None)
+    assert FROZEN.structure(json.loads(record_of(part)), Part) == bare

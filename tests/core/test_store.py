@@ -8,13 +8,14 @@ import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
+from typing import cast
 
 import pytest
 from attrs import evolve
 
 from eniplug.core.parts import Life
 from eniplug.hooks import Lease, LinkState, NftTable, Rule, Sysctl
-from eniplug.hooks.errors import ConfigError
+from eniplug.hooks.errors import ConfigError, StoreError
 from eniplug.testing.builders import ADDRESSES, PRIMARY, a_pod
 from kit.parts import a_part
 from kit.stores import Stores, stores
@@ -41,6 +42,29 @@ def test_a_part_comes_back_as_it_was(made: Stores) -> None:
 
     assert found == evolve(PART, life=Life.LIVE, result={"ips": []})
     assert found.id == begun.id
+
+
+def test_a_marked_part_keeps_its_result(made: Stores) -> None:
+    store = made.open()
+    live = evolve(store.begin(PART), life=Life.LIVE, result={"ips": []})
+    store.update(live)
+
+    store.mark(evolve(live, life=Life.DYING, result=None))
+
+    (found,) = made.open().parts()
+    assert (found.life, found.result) == (Life.DYING, {"ips": []})
+
+
+def test_of_a_commit_that_fails_nothing_is_there(made: Stores) -> None:
+    store = made.open()
+    part = store.begin(PART)
+
+    with pytest.raises(StoreError):
+        store.drop(part, {ADDRESSES[0]: cast("float", None)})
+
+    store.keep_mark("eni-2", 2)
+    (found,) = made.open().parts()
+    assert found.id == part.id
 
 
 def test_an_address_cools_from_the_commit_that_forgets_its_part(made: Stores) -> None:
@@ -121,6 +145,7 @@ def test_a_newer_format_is_left_alone(made: Stores) -> None:
 WRITER = """
 import sys
 from pathlib import Path
+from typing import cast
 from eniplug.core.store import Store
 store = Store(Path(sys.argv[1]))
 number = 0
