@@ -14,6 +14,7 @@ from types import NoneType
 from typing import Any, Final, get_args, get_origin
 
 from cattrs.fns import identity
+from cattrs.gen import make_dict_unstructure_fn
 from cattrs.preconf.json import make_converter
 
 from eniplug.core.codec import ADDRESSES
@@ -41,7 +42,7 @@ def _writer() -> Callable[[Part], dict[str, Any]]:
     converter = make_converter()
     converter.register_unstructure_hook_factory(_is_plain, lambda _: identity)
     converter.register_unstructure_hook_func(_is_mapping, dict)
-    writers = {kind: converter.get_unstructure_hook(kind) for kind in KINDS}
+    writers = {kind: make_dict_unstructure_fn(kind, converter) for kind in KINDS}
 
     def objects(every: Sequence[Object]) -> list[dict[str, Any]]:
         """Write objects with their kinds, as a tagged union does."""
@@ -54,7 +55,7 @@ def _writer() -> Callable[[Part], dict[str, Any]]:
 
     every = partial(eq, tuple[Object, ...])
     converter.register_unstructure_hook_func(every, objects)
-    return converter.get_unstructure_hook(Part)
+    return make_dict_unstructure_fn(Part, converter)
 
 
 _write: Final = _writer()

@@ -55,11 +55,13 @@ CUT = 42
 MOST = 400
 """Points; a run that has more of them hangs."""
 
-POINTS: dict[object, str] = {
-    Store._commit.__code__: "store",
-    getattr(MemoryCloud, "_begin").__code__: "EC2, before",  # noqa: B009
-    getattr(MemoryCloud, "_end").__code__: "EC2, answer lost",  # noqa: B009
-    Socket.send.__code__: "netlink",
+COMMIT = getattr(Store, "_commit").__code__  # noqa: B009
+POINTS: dict[tuple[object, str], str] = {
+    (COMMIT, "call"): "store, before",
+    (COMMIT, "return"): "store, committed",
+    (getattr(MemoryCloud, "_begin").__code__, "call"): "EC2, before",  # noqa: B009
+    (getattr(MemoryCloud, "_end").__code__, "call"): "EC2, answer lost",  # noqa: B009
+    (Socket.send.__code__, "call"): "netlink",
 }
 
 
@@ -218,7 +220,7 @@ def dying_at(point: int, die: Callable[[], None]) -> Callable[..., None]:
     passed = count(1)
 
     def profile(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and frame.f_code in POINTS and next(passed) == point:
+        if (frame.f_code, event) in POINTS and next(passed) == point:
             die()
 
     return profile

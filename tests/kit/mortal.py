@@ -24,20 +24,22 @@ from eniplug.core.cli import main
 from eniplug.core.kernel.netlink import Socket
 from eniplug.core.store import Store
 
-POINTS: Final[dict[str, Callable[..., Any]]] = {
-    "store": Store._commit,
-    # A context manager is come to twice: before what is done in it, and after.
-    "EC2": getattr(ec2_boto, "_asking").__wrapped__,  # noqa: B009
-    "netlink": Socket.send,
+POINTS: Final[dict[str, tuple[Callable[..., Any], set[str]]]] = {
+    # Before what is done in it, and after.
+    "store": (getattr(Store, "_commit"), {"call", "return"}),  # noqa: B009
+    # So it is with a context manager: that is called twice.
+    "EC2": (getattr(ec2_boto, "_asking").__wrapped__, {"call"}),  # noqa: B009
+    "netlink": (Socket.send, {"call"}),
 }
 
 
 def die_at(kind: str, number: int) -> None:
     """Let this process be killed at a point, whichever thread comes to it."""
-    code, passed = POINTS[kind].__code__, count(1)
+    (function, events), passed = POINTS[kind], count(1)
+    code = function.__code__
 
     def profile(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and frame.f_code is code and next(passed) == number:
+        if event in events and frame.f_code is code and next(passed) == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
     threading.setprofile(profile)

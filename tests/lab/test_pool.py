@@ -147,10 +147,10 @@ def no_pod_is_left(lab: LabHand) -> None:
 
 
 CHOSEN = [
-    "store 1",  # at the start
-    "store 5",  # a pod is about to be committed
-    "store 6",  # it is committed
-    "store 10",  # pods are there, and not said to be
+    "store 2",  # at the start
+    "store 9",  # a pod is about to be committed
+    "store 10",  # it is committed, and nothing of it is there
+    "store 20",  # pods are there, and not said to be
     "netlink 7",
     "netlink 30",  # between a pair of links and what belongs to them
     "netlink 37",
