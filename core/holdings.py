@@ -1,7 +1,7 @@
 """What attachments have on the node's side, so that no two have the same.
 
 An object there is in a *slot*, which is one attachment's, and is or stands on a link.
-By both the kernel's news are told whose they are.
+What the kernel tells of names one or the other, and so whose it is is known by both.
 """
 
 from __future__ import annotations
