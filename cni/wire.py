@@ -13,6 +13,7 @@ A tombstone is a file that holds one request.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 from collections.abc import Iterable, Mapping
@@ -36,8 +37,6 @@ _ANSWER: Final = struct.Struct("<BBI")
 _U16: Final = struct.Struct("<H")
 _U32: Final = struct.Struct("<I")
 
-_TRACE: Final = frozenset({"TRACEPARENT", "TRACESTATE"})
-
 ASK: Final = "ENIPLUG_ASK"
 """What an operator's command asks the agent, in place of CNI_COMMAND.
 
@@ -46,6 +45,9 @@ The executable never sends it: a container runtime cannot ask.
 
 ABOUT: Final = "ENIPLUG_ABOUT"
 """Whom the question is about."""
+
+_TRAVELS: Final = re.compile(rf"CNI_|(?:TRACEPARENT|TRACESTATE|{ASK}|{ABOUT})\Z")
+"""How the name of a variable begins that is sent: CNI's, the trace's, a question."""
 
 
 class WireError(Exception):
@@ -66,11 +68,6 @@ class Request:
     netns: int | None = None
 
 
-def travels(key: str) -> bool:
-    """Tell whether a variable is sent: CNI's own, the trace's, and a question."""
-    return key.startswith("CNI_") or key in _TRACE or key in {ASK, ABOUT}
-
-
 def encode_request(id_: bytes, environ: Mapping[str, str], stdin: bytes) -> bytes:
     """Return a request's bytes; variables that do not travel are left out.
 
@@ -78,7 +75,7 @@ def encode_request(id_: bytes, environ: Mapping[str, str], stdin: bytes) -> byte
     """
     if len(id_) != ID_BYTES:
         raise WireError(f"a request id has {ID_BYTES} bytes, not {len(id_)}")
-    pairs = [_bytes(f"{k}={v}") for k, v in environ.items() if travels(k)]
+    pairs = [_bytes(f"{k}={v}") for k, v in environ.items() if _TRAVELS.match(k)]
     try:
         parts = [id_, _U16.pack(len(pairs))]
         for pair in pairs:
@@ -168,8 +165,9 @@ def _read(body: bytes, netns: int | None) -> Request:
         for _ in range(count):
             (length,) = _U16.unpack_from(body, at)
             at += _U16.size + length
-            key, equals, value = _text(body[at - length : at]).partition("=")
-            if not equals or not travels(key) or key in environ or "\0" in value:
+            pair = body[at - length : at].decode("utf-8", "surrogateescape")
+            key, equals, value = pair.partition("=")
+            if not (equals and _TRAVELS.match(key)) or key in environ or "\0" in value:
                 raise WireError(f"{key!r} is no variable that travels, or comes twice")
             environ[key] = value
         (length,) = _U32.unpack_from(body, at)
@@ -179,10 +177,6 @@ def _read(body: bytes, netns: int | None) -> Request:
     if at + length != len(body):
         raise WireError("the lengths in a request do not agree")
     return Request(id=body[:ID_BYTES], environ=environ, stdin=body[at:], netns=netns)
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
 
 
 def _bytes(value: str) -> bytes:
