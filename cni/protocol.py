@@ -45,6 +45,12 @@ IFNAME_BYTES: Final = 15
 MTUS: Final = range(68, 65536)
 """From the least that IPv4 works with to the most that a veth takes."""
 
+_HALF: Final = re.compile(r"[\ud800-\udfff]")
+"""What stands in a string for a byte that is not UTF-8."""
+
+_NO_LINK: Final = re.compile(r"[\s/:]")
+"""What no link's name has in it."""
+
 _VETH_PREFIX: Final = re.compile(r"[^\s/:%\x00-\x1f\x7f-\U0010ffff]{1,4}")
 _RESERVED_PREFIXES: Final = ("eth", "lo", "vlan")
 
@@ -57,6 +63,9 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "VERSION": (),
 }
 """The commands, and the variables without which each cannot be carried out."""
+
+READ: Final = ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS", "CNI_PATH")
+"""The variables that are read beside the command."""
 
 ATTACHMENT_KEYS: Final = ("cni.dev/valid-attachments", "cni.dev/attachments")
 """Where GC's list stands: as released, and as the specification's text once had it."""
@@ -118,8 +127,8 @@ class Call:
 # -- the configuration -----------------------------------------------------------------
 
 
-def parse_config(stdin: bytes) -> NetConf:
-    """Read a configuration.
+def parse_config(stdin: bytes, *, prev: bool = True) -> NetConf:
+    """Read a configuration, without its prevResult unless ``prev``.
 
     Raises CniError: 6 where it is not JSON or has the wrong shape, 1 for a version that
     eniplug does not speak, 7 for a value that cannot be.
@@ -134,7 +143,7 @@ def parse_config(stdin: bytes) -> NetConf:
         mtu=_mtu(conf.get("mtu")),
         veth_prefix=_veth_prefix(conf.get("vethPrefix")),
         runtime_config=mapping(conf.get("runtimeConfig") or {}, "runtimeConfig"),
-        prev_result=_prev_result(conf.get("prevResult"), version),
+        prev_result=_prev_result(conf.get("prevResult"), version) if prev else None,
         valid_attachments=_attachments(conf),
         rest={k: v for k, v in conf.items() if k not in _KNOWN},
     )
@@ -214,13 +223,16 @@ def parse_call(environ: Mapping[str, str]) -> Call:
         if not environ.get(name):
             msg = f"{name} is not set: {command} needs it"
             raise CniError(INVALID_VARIABLE, msg)
+    for name in READ:
+        if _HALF.search(environ.get(name, "")):
+            raise _unusable(name, environ[name], "it is not UTF-8")
     call = Call(
         command=command,
-        container_id=_readable(environ, "CNI_CONTAINERID"),
-        netns=_readable(environ, "CNI_NETNS"),
-        ifname=_readable(environ, "CNI_IFNAME"),
-        args=_args(_readable(environ, "CNI_ARGS")),
-        path=_readable(environ, "CNI_PATH"),
+        container_id=environ.get("CNI_CONTAINERID", ""),
+        netns=environ.get("CNI_NETNS", ""),
+        ifname=environ.get("CNI_IFNAME", ""),
+        args=_args(environ.get("CNI_ARGS", "")),
+        path=environ.get("CNI_PATH", ""),
     )
     if "CNI_CONTAINERID" in NEEDS[command]:
         check_container_id(call.container_id)
@@ -239,21 +251,12 @@ def check_ifname(ifname: str) -> None:
     """Raise CniError 4 unless Linux takes it as a link's name."""
     if (
         ifname in {"", ".", ".."}
-        or any(c in "/:" or c.isspace() or not c.isprintable() for c in ifname)
+        or _NO_LINK.search(ifname)
+        or not ifname.isprintable()
         or len(ifname.encode()) > IFNAME_BYTES
     ):
         wants = f"1 to {IFNAME_BYTES} bytes without '/', ':' and blanks; not '.', '..'"
         raise _unusable("CNI_IFNAME", ifname, wants)
-
-
-def _readable(environ: Mapping[str, str], name: str) -> str:
-    value = environ.get(name, "")
-    try:
-        if not value.isascii():
-            value.encode()
-    except UnicodeEncodeError as error:
-        raise _unusable(name, value, "it is not UTF-8") from error
-    return value
 
 
 def _args(value: str) -> dict[str, str]:

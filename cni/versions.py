@@ -11,7 +11,7 @@ from reprlib import repr as short
 from typing import Any, Final
 
 from eniplug.cni.errors import INCOMPATIBLE_VERSION, CniError
-from eniplug.cni.shapes import mapping, sequence, text, wrong
+from eniplug.cni.shapes import mapping, sequence, wrong
 
 VERSIONS: Final = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 """What eniplug speaks, oldest first."""
@@ -26,6 +26,10 @@ _SINCE_1_1: Final = {
     "interfaces": ("mtu", "socketPath", "pciID"),
     "routes": ("mtu", "advmss", "priority", "table", "scope"),
 }
+
+
+_BEFORE_1_1: Final = VERSIONS[: VERSIONS.index("1.1.0")]
+_BEFORE_1_0: Final = VERSIONS[: VERSIONS.index("1.0.0")]
 
 
 def check_version(version: object) -> str:
@@ -67,11 +71,14 @@ def to_version(result: Mapping[str, Any], version: str) -> dict[str, Any]:
     """
     check_version(version)
     answer = {**result, "cniVersion": version}
-    if not at_least(version, "1.1.0"):
+    if version in _BEFORE_1_1:
         for name, fields in _SINCE_1_1.items():
             if name in result:
-                answer[name] = [_without(item, fields) for item in result[name]]
-    if not at_least(version, "1.0.0") and "ips" in result:
+                answer[name] = [
+                    {k: v for k, v in item.items() if k not in fields}
+                    for item in result[name]
+                ]
+    if version in _BEFORE_1_0 and "ips" in result:
         answer["ips"] = [
             {**ip, "version": "6" if ":" in ip["address"] else "4"}
             for ip in result["ips"]
@@ -96,19 +103,18 @@ def from_version(result: Any, version: str, place: str = "result") -> dict[str, 
         ]
     if ours.get("dns") is not None:
         mapping(ours["dns"], f"{place}.dns")
-    if not at_least(version, "1.0.0") and "ips" in ours:
-        ours["ips"] = [_without(ip, ("version",)) for ip in ours["ips"]]
+    if version in _BEFORE_1_0 and "ips" in ours:
+        ours["ips"] = [
+            {k: v for k, v in ip.items() if k != "version"} for ip in ours["ips"]
+        ]
     return ours | {"cniVersion": VERSIONS[-1]}
 
 
 def _item(value: Any, field: str, place: str) -> dict[str, Any]:
     item = mapping(value, place)
-    text(item.get(field), f"{place}.{field}")
+    if not isinstance(item.get(field), str):
+        raise wrong(item.get(field), f"{place}.{field}", "a string")
     index = item.get("interface", 0)
     if isinstance(index, bool) or not isinstance(index, int):
         raise wrong(index, f"{place}.interface", "a number")
     return item
-
-
-def _without(item: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
-    return {k: v for k, v in item.items() if k not in fields}

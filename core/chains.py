@@ -35,9 +35,11 @@ class Chains:
 
 def _key(plugins: object) -> Hashable:
     """Tell lists apart: by themselves if they hold names alone, else by their JSON."""
-    if isinstance(plugins, tuple) and all(isinstance(one, str) for one in plugins):
-        return plugins
-    return json.dumps(plugins)
+    try:
+        hash(plugins)
+    except TypeError:  # there are options
+        return json.dumps(plugins)
+    return (plugins,)
 
 
 def names_of(plugins: object) -> tuple[str, ...]:

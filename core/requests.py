@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from threading import Semaphore
+from threading import Lock
 from typing import Any, Final
 
 import structlog
@@ -53,6 +53,9 @@ CONFIGS: Final = 64
 SHORT: Final = 8192
 """Bytes of a configuration that is remembered at most."""
 
+TRACE: Final = (("TRACEPARENT", "traceparent"), ("TRACESTATE", "tracestate"))
+"""Variables with the runtime's trace, and the names that propagators want."""
+
 Later = list[Callable[[], object]]
 """What is to be done once the answer is out: the log's line, telling the observers."""
 
@@ -81,7 +84,8 @@ class Requests:
         self._reporter = reporter
         self._settings = settings
         self._answered = answered
-        self._adds = Semaphore(RUNNING_ADDS)
+        self._adds = 0
+        self._mutex = Lock()
 
     def handle(
         self, request: wire.Request, here: Callable[[], bool]
@@ -117,24 +121,33 @@ class Requests:
         except (EniplugError, CniError) as error:
             reason = getattr(error, "reason", "bad-request")
             why = {"reason": reason, "error": error.message}
-            later.insert(0, _line(command, request, began, **why))
-            self._count(later, command, began, reason)
+            took = time.perf_counter() - began
+            later.insert(0, partial(self._tell, command, request, took, **why))
             details = f"{reason}: {error.details}"
             return 1, protocol.error_json(version, error.code, error.message, details)
         except Exception as error:
             log.exception("a bug", command=command)
-            self._count(later, command, began, "internal")
+            took = time.perf_counter() - began
+            later.append(partial(self._answered, command, "internal", took))
             remedy = "internal: this is a bug in eniplug, please report the agent's log"
             return 1, protocol.error_json(version, 999, repr(error), remedy)
-        later.insert(0, _line(command, request, began))
-        self._count(later, command, began)
+        took = time.perf_counter() - began
+        later.insert(0, partial(self._tell, command, request, took))
         return 0, b"" if output is None else json.dumps(output).encode()
 
-    def _count(
-        self, later: Later, command: str, began: float, reason: str = ""
+    def _tell(
+        self, command: str, request: wire.Request, took: float, **why: str
     ) -> None:
-        seconds = time.perf_counter() - began
-        later.append(lambda: self._answered(command, reason, seconds))
+        """Write a request's line to the log, and have it counted."""
+        write = log.warning if why else log.info
+        write(
+            command,
+            container=request.environ.get("CNI_CONTAINERID", ""),
+            args=request.environ.get("CNI_ARGS", ""),
+            ms=round(took * 1e3, 2),
+            **why,
+        )
+        self._answered(command, why.get("reason", ""), took)
 
     def _carry_out(
         self,
@@ -181,25 +194,28 @@ class Requests:
             return passed_on(conf)
         chain = self._chains.make(plugins)
         wanted = self._request(call, conf, request, plugins, chain=chain, here=here)
-        _heed(wanted.pod)
+        if wanted.pod.annotations:
+            _heed(wanted.pod, wanted.pod.annotations)
         if wanted.netns is None:
             msg = f"CNI_NETNS {call.netns!r} cannot be opened"
             raise NetnsError(msg)
-        if not self._adds.acquire(blocking=False):
-            msg = f"{RUNNING_ADDS} ADDs are running"
-            raise BusyError(msg)
+        with self._mutex:
+            if self._adds == RUNNING_ADDS:
+                msg = f"{RUNNING_ADDS} ADDs are running"
+                raise BusyError(msg)
+            self._adds += 1
         try:
             self._use(chain)
             part = self._attachments.add(wanted)
         except EniplugError as error:
-            why = error
-            later.append(lambda: chain.observe("refused", pod=wanted.pod, error=why))
+            refused = {"pod": wanted.pod, "error": error}
+            later.append(partial(chain.observe, "refused", **refused))
             raise
         finally:
-            self._adds.release()
-        later.append(
-            lambda: chain.observe("attached", pod=part.pod, allocation=part.allocation)
-        )
+            with self._mutex:
+                self._adds -= 1
+        attached = {"pod": part.pod, "allocation": part.allocation}
+        later.append(partial(chain.observe, "attached", **attached))
         return result_for(part, conf, call.netns)
 
     def _note(self, call: Call, error: EniplugError) -> None:
@@ -258,15 +274,15 @@ class Requests:
     ) -> Request:
         return Request(
             id=request.id,
-            pod=self._pod(call, conf, _trace(request.environ)),
+            pod=self._pod(call, conf, request.environ),
             chain=chain,
-            plugins=names_of(plugins),
+            plugins=chain.names if chain else names_of(plugins),
             netns=_pods_netns(call, request.netns),
             sandbox=call.netns,
             here=here,
         )
 
-    def _pod(self, call: Call, conf: NetConf, trace: Mapping[str, str]) -> Pod:
+    def _pod(self, call: Call, conf: NetConf, environ: Mapping[str, str]) -> Pod:
         annotations = conf.runtime_config.get(ANNOTATIONS)
         return Pod(
             container_id=call.container_id,
@@ -280,22 +296,16 @@ class Requests:
             mtu=conf.mtu or self._settings.pod_mtu,
             veth_prefix=conf.veth_prefix or self._settings.veth_prefix,
             prev=conf.prev_result,
-            trace=trace,
+            trace={name: environ[key] for key, name in TRACE if key in environ},
         )
 
 
-def _heed(pod: Pod) -> None:
+def _heed(pod: Pod, annotations: Mapping[str, str]) -> None:
     """Tell of an annotation that is not understood; it changes nothing."""
-    asked = (pod.annotations or {}).get(NIC_CONFIG)
+    asked = annotations.get(NIC_CONFIG)
     if asked is not None and not pod.wants_every_card:
         names = {"container": pod.container_id, "key": NIC_CONFIG, "value": asked}
         log.warning("annotation ignored", **names)
-
-
-def _trace(environ: Mapping[str, str]) -> dict[str, str]:
-    """The runtime's trace, as propagators want it: by lower-case names."""
-    names = ("TRACEPARENT", "TRACESTATE")
-    return {name.lower(): environ[name] for name in names if name in environ}
 
 
 def _pods_netns(call: Call, netns: int | None) -> int | None:
@@ -317,16 +327,21 @@ _known_config = lru_cache(CONFIGS)(protocol.parse_config)
 
 
 def _config(call: Call, stdin: bytes) -> NetConf:
-    """Read the configuration; for a DEL only what it takes to find the pod.
+    """Read the configuration; for a DEL only what it takes to find the pod."""
+    if call.command == "DEL":
+        return _config_to_remove(stdin)
+    short = len(stdin) <= SHORT
+    return _known_config(stdin) if short else protocol.parse_config(stdin)
+
+
+def _config_to_remove(stdin: bytes) -> NetConf:
+    """Read what a DEL needs: it is told what the ADD was answered, and knows better.
 
     A setting that has become unusable since the ADD must not keep a pod alive.
     """
     try:
-        short = len(stdin) <= SHORT
-        return _known_config(stdin) if short else protocol.parse_config(stdin)
+        return protocol.parse_config(stdin, prev=False)
     except CniError as error:
-        if call.command != "DEL":
-            raise
         try:
             raw = json.loads(stdin)
         except ValueError:
@@ -335,18 +350,3 @@ def _config(call: Call, stdin: bytes) -> NetConf:
             raise
         needed = {k: raw.get(k) for k in ("cniVersion", "name", "type", "plugins")}
         return protocol.parse_config(json.dumps(needed).encode())
-
-
-def _line(
-    command: str, request: wire.Request, began: float, **fields: str
-) -> Callable[[], None]:
-    """Return what writes a request's line to the log; nobody waits for it."""
-    write = log.warning if fields else log.info
-    took = time.perf_counter() - began
-    return lambda: write(
-        command,
-        container=request.environ.get("CNI_CONTAINERID", ""),
-        args=request.environ.get("CNI_ARGS", ""),
-        ms=round(took * 1e3, 2),
-        **fields,
-    )

@@ -190,3 +190,16 @@ def test_a_bad_field_of_an_aws_entry_does_not_hold_a_del_up(one: Reported) -> No
 
     for mtu in ("big", "9002"):
         assert handle(one, asked, type="aws-cni", mtu=mtu) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("prev", "code"), [(7, 6), ({"ips": [{}]}, 6), ({"cniVersion": "9.9.9"}, 1)]
+)
+def test_a_del_does_not_read_what_the_add_was_answered(
+    one: Reported, prev: object, code: int
+) -> None:
+    asked = {**ADD, "CNI_COMMAND": "DEL"}
+
+    assert handle(one, asked, "secondary-ip", prevResult=prev) == (0, None)
+    _, refused = handle(one, ADD, "secondary-ip", prevResult=prev)
+    assert refused["code"] == code
