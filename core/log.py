@@ -5,14 +5,26 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
+from structlog.processors import format_exc_info
+from structlog.typing import EventDict
 
 _ENCODER: Final = json.JSONEncoder(default=str)
 
 
-def _written(event: Any, **_: Any) -> str:
+def line(logger: Any, level: str, event: EventDict) -> str:
+    """Write an event as JSON: its fields, its words, its level, the time.
+
+    One processor in place of structlog's own for each of these: nearly every line is
+    a request's, and most of its cost would be theirs.
+    """
+    event["level"] = level
+    event["time"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    if "exc_info" in event:
+        event = format_exc_info(logger, level, event)
     return _ENCODER.encode(event)
 
 
@@ -29,12 +41,7 @@ def configure(level: str = "info") -> None:
         "fatal": logging.CRITICAL,
     }[level.lower()]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(_written),
-        ],
+        processors=[line],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
