@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 from typing import Final
 
@@ -15,10 +15,29 @@ AGAIN: Final = 0.25
 """Seconds after which whoever awaits a lock does once more what may free it."""
 
 
-@define
-class _Counted:
+@define(eq=False)
+class _KeyLock:
+    """One key's lock; it is in ``every`` while somebody holds or awaits it."""
+
+    key: Hashable
+    every: dict[Hashable, _KeyLock]
+    mutex: Lock
     lock: Lock = field(factory=Lock)
     users: int = 0
+
+    def __enter__(self) -> None:
+        """Whoever was given it holds it."""
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+        self.leave()
+
+    def leave(self) -> None:
+        """Be one less who holds or awaits it."""
+        with self.mutex:
+            self.users -= 1
+            if not self.users:
+                del self.every[self.key]
 
 
 class KeyLocks:
@@ -26,58 +45,46 @@ class KeyLocks:
 
     def __init__(self) -> None:
         self._mutex = Lock()
-        self._locks: dict[Hashable, _Counted] = {}
+        self._locks: dict[Hashable, _KeyLock] = {}
 
     def __len__(self) -> int:
         """How many keys somebody holds or awaits."""
         return len(self._locks)
 
-    @contextmanager
     def hold(
         self, key: Hashable, meanwhile: Callable[[], None] = lambda: None
-    ) -> Generator[None]:
-        """Hold the lock of one key.
+    ) -> AbstractContextManager[None]:
+        """Take the lock of one key, and hold it until the context ends.
 
         ``meanwhile`` is called first, and now and then while somebody else holds it.
         """
         with self._mutex:
-            counted = self._locks.get(key)
-            if counted is None:
-                counted = self._locks[key] = _Counted()
-            counted.users += 1
+            mine = self._locks.get(key)
+            if mine is None:
+                mine = self._locks[key] = _KeyLock(key, self._locks, self._mutex)
+            mine.users += 1
         try:
             meanwhile()
-            if not counted.lock.acquire(blocking=False):
+            if not mine.lock.acquire(blocking=False):
                 with aside():
-                    while not counted.lock.acquire(timeout=AGAIN):
+                    while not mine.lock.acquire(timeout=AGAIN):
                         meanwhile()
-            try:
-                yield
-            finally:
-                counted.lock.release()
-        finally:
-            self._leave(key, counted)
+        except BaseException:
+            mine.leave()
+            raise
+        return mine
 
     @contextmanager
     def attempt(self, key: Hashable) -> Generator[bool]:
         """Hold the lock of one key if nobody holds or awaits it; tells whether."""
         with self._mutex:
-            if key in self._locks:
-                counted = None
-            else:
-                counted = self._locks[key] = _Counted(users=1)
-                counted.lock.acquire()
-        if counted is None:
+            mine = None
+            if key not in self._locks:
+                mine = self._locks[key] = _KeyLock(key, self._locks, self._mutex)
+                mine.users += 1
+                mine.lock.acquire()
+        if mine is None:
             yield False
             return
-        try:
+        with mine:
             yield True
-        finally:
-            counted.lock.release()
-            self._leave(key, counted)
-
-    def _leave(self, key: Hashable, counted: _Counted) -> None:
-        with self._mutex:
-            counted.users -= 1
-            if not counted.users:
-                del self._locks[key]
