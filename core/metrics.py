@@ -1,26 +1,34 @@
 """What the agent counts for Prometheus, and how that is written down.
 
 Requests and EC2's calls are counted as they end, the first only when their answer is
-out: an ADD pays nothing.  All else is looked up when somebody asks for it.
+out, and by nothing but additions.  All else is looked up when somebody asks for it.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
+from itertools import accumulate
+from threading import Lock
 from typing import Any, Final
 
-from attrs import asdict
+from attrs import asdict, define, field
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from eniplug.core.state import State
 from eniplug.hooks import Family
@@ -28,9 +36,11 @@ from eniplug.hooks.errors import EniplugError
 
 BUCKETS: Final = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
-    *(1.0, 2.5, 5.0, 10.0, 30.0),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, float("inf")),
 )
 """Seconds; above half a second an ADD has waited for EC2."""
+
+_BUCKET_NAMES: Final = tuple(map(floatToGoString, BUCKETS))
 
 COMMANDS: Final = frozenset({"ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"})
 OTHER: Final = "other"
@@ -47,19 +57,9 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        self._requests = Counter(
-            "eniplug_requests",
-            "CNI requests; reason is empty where they were carried out.",
-            ["command", "outcome", "reason"],
-            registry=self._registry,
-        )
-        self._add_seconds = Histogram(
-            "eniplug_add_seconds",
-            "Seconds that an ADD took inside the agent.",
-            ["outcome"],
-            registry=self._registry,
-            buckets=BUCKETS,
-        )
+        requests = _RequestCollector()
+        self._registry.register(requests)
+        self.answered = requests.answered
         self._calls = Counter(
             "eniplug_ec2_calls",
             "Calls of EC2, each page of an answer by itself.",
@@ -81,14 +81,6 @@ class Metrics:
         """Show how each plugin has behaved, as `Guard.told` says it."""
         self._registry.register(_PluginCollector(told))
 
-    def answered(self, command: str, reason: str, seconds: float) -> None:
-        """Count a request; ``reason`` is empty if it was carried out."""
-        outcome = "refused" if reason else "done"
-        known = command if command in COMMANDS else OTHER
-        self._requests.labels(known, outcome, reason).inc()
-        if command == "ADD":
-            self._add_seconds.labels(outcome).observe(seconds)
-
     def called(self, action: str, error: EniplugError | None) -> None:
         """Count a call of EC2."""
         self._calls.labels(action).inc()
@@ -98,6 +90,57 @@ class Metrics:
     def text(self) -> bytes:
         """Write it all down (Prometheus, "Text-based format")."""
         return generate_latest(self._registry)
+
+
+@define(eq=False)
+class _Took:
+    """How long ADDs took: how many fit each bucket and none before, and the sum."""
+
+    counts: list[int] = field(factory=lambda: [0] * len(BUCKETS))
+    seconds: float = 0.0
+
+
+class _RequestCollector(Collector):
+    """Counts requests; what Prometheus wants of that is made when it asks."""
+
+    def __init__(self) -> None:
+        self._mutex = Lock()
+        self._requests: dict[tuple[str, str, str], int] = {}
+        self._adds: dict[str, _Took] = {}
+
+    def answered(self, command: str, reason: str, seconds: float) -> None:
+        """Count a request; ``reason`` is empty if it was carried out."""
+        outcome = "refused" if reason else "done"
+        known = command if command in COMMANDS else OTHER
+        labels = known, outcome, reason
+        with self._mutex:
+            self._requests[labels] = self._requests.get(labels, 0) + 1
+            if command == "ADD":
+                took = self._adds.get(outcome)
+                if took is None:
+                    took = self._adds[outcome] = _Took()
+                took.counts[bisect_left(BUCKETS, seconds)] += 1
+                took.seconds += seconds
+
+    def collect(self) -> Iterable[Metric]:
+        """Write down what was counted until now."""
+        requests = CounterMetricFamily(
+            "eniplug_requests",
+            "CNI requests; reason is empty where they were carried out.",
+            labels=("command", "outcome", "reason"),
+        )
+        adds = HistogramMetricFamily(
+            "eniplug_add_seconds",
+            "Seconds that an ADD took inside the agent.",
+            labels=("outcome",),
+        )
+        with self._mutex:
+            for labels, count in self._requests.items():
+                requests.add_metric(labels, count)
+            for outcome, took in self._adds.items():
+                buckets = zip(_BUCKET_NAMES, accumulate(took.counts), strict=True)
+                adds.add_metric((outcome,), list(buckets), took.seconds)
+        return requests, adds
 
 
 class _PluginCollector(Collector):

@@ -57,6 +57,26 @@ def test_requests_are_counted_by_command_outcome_and_reason() -> None:
     assert found["eniplug_add_seconds_sum outcome=refused"] == 30
 
 
+@pytest.mark.parametrize(
+    ("seconds", "least"),
+    [(0.0, "0.001"), (0.005, "0.005"), (30.0, "30.0"), (31, "+Inf")],
+)
+def test_an_add_is_in_the_buckets_that_are_not_less_than_it_took(
+    seconds: float, least: str
+) -> None:
+    metrics = Metrics()
+
+    metrics.answered("ADD", "", seconds)
+
+    buckets = {
+        name.split()[1].removeprefix("le="): count
+        for name, count in samples(metrics).items()
+        if name.startswith("eniplug_add_seconds_bucket")
+    }
+    names = list(buckets)
+    assert [name for name in names if buckets[name]] == names[names.index(least) :]
+
+
 def test_calls_of_ec2_are_counted_by_action_and_errors_by_reason_too() -> None:
     metrics = Metrics()
 
