@@ -6,7 +6,6 @@ Both directions use the form of CNI 1.1.0 (SPEC.md, "ADD Success").
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address, ip_interface
 from typing import Any
@@ -38,10 +37,12 @@ def result_of(
     pod.  ``netns`` is the pod's namespace as the runtime named it (the result's
     sandbox).
     """
-    result: Result = copy.deepcopy(dict(pod.prev)) if pod.prev else {}
-    interfaces: list[dict[str, Any]] = result.setdefault("interfaces", [])
-    ips: list[dict[str, Any]] = result.setdefault("ips", [])
-    routes: list[dict[str, Any]] = result.setdefault("routes", [])
+    result: Result = dict(pod.prev or {})
+    for name in ("interfaces", "ips", "routes"):  # prevResult's own stay as they are
+        result[name] = list(result.get(name, ()))
+    interfaces: list[dict[str, Any]] = result["interfaces"]
+    ips: list[dict[str, Any]] = result["ips"]
+    routes: list[dict[str, Any]] = result["routes"]
     inside: dict[str, int] = {}
     named = {nic.ifname for nic in allocation.nics}
     for one in objects:

@@ -37,7 +37,13 @@ EVERY_CARD = "multi-nic-attachment"
 def _whole(address: Ip) -> Interface:
     """Return an address at full length; as a number, which is not parsed again."""
     kind = IPv4Interface if isinstance(address, IPv4Address) else IPv6Interface
-    return kind((int(address), address.max_prefixlen))
+    return kind(int(address))
+
+
+def _gateway(address: Ip, index: int) -> Ip:
+    """Return the next hop for an address of the interface with this number."""
+    first = GATEWAYS[4 if isinstance(address, IPv4Address) else 6]
+    return first + index if index else first
 
 
 def ifb_name(host_ifname: str) -> str:
@@ -204,7 +210,7 @@ class Nic:
             mac=pod.mac("pod", index),
             host_mac=pod.mac("host", index),
             addresses=tuple([_whole(lease.address) for lease in leases]),
-            gateways=tuple([GATEWAYS[one.address.version] + index for one in leases]),
+            gateways=tuple([_gateway(lease.address, index) for lease in leases]),
             eni=leases[0].eni,
             index=index,
         )
