@@ -46,12 +46,23 @@ class Crew:
         self._started = 0
         self._running = 0
         self._over = False
+        self._busy = Lock()  # held while there is a thread that is not idle
 
     def give(self, work: Work) -> None:
         """Have it done by a thread of the crew."""
         with self._mutex:
             self._work.append(work)
             self._call_up()
+
+    def rests(self, within: float) -> bool:
+        """Wait until all that was given is done, and tell whether it is.
+
+        Waits for so many seconds at most; nothing is given meanwhile.
+        """
+        done = self._busy.acquire(timeout=within)
+        if done:
+            self._busy.release()
+        return done
 
     def dismiss(self) -> None:
         """Forget what has not begun; each thread ends with what it is at."""
@@ -64,6 +75,8 @@ class Crew:
     def _call_up(self) -> None:
         """Begin what may begin; the mutex is held."""
         while self._work and self._running < self._may_run:
+            if len(self._idle) == self._started:
+                self._busy.acquire()
             if self._idle:
                 hand = self._idle.pop()
                 hand.work = self._work.popleft()
@@ -93,6 +106,8 @@ class Crew:
                 if self._over:
                     return
                 self._idle.append(hand)
+                if len(self._idle) == self._started:
+                    self._busy.release()
             hand.turn.acquire()
 
     @contextmanager

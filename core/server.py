@@ -11,14 +11,13 @@ import array
 import math
 import os
 import select
-import selectors
 import socket
 import struct
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from threading import Condition, Thread
+from threading import Thread
 from typing import Final
 
 import structlog
@@ -55,14 +54,12 @@ class Server:
         self._patience = patience
         self._path = path
         self._handler = handler
-        self._events = selectors.DefaultSelector()
+        self._events = select.epoll()
         self._crew = Crew(RUNNING, THREADS, "request")
-        self._silent: dict[socket.socket, tuple[Reader, float]] = {}
+        self._silent: dict[int, tuple[socket.socket, Reader, float]] = {}
         self._front = Thread(target=self._run, name="front", daemon=True)
         self._wake, self._woken = socket.socketpair()
         self._listener: socket.socket | None = None
-        self._change = Condition()
-        self._running = 0
 
     def open(self) -> None:
         """Begin to accept requests. Replaces a socket that a dead agent left."""
@@ -75,8 +72,8 @@ class Server:
         listener.setblocking(False)
         temporary.rename(self._path)
         self._listener = listener
-        self._events.register(listener, selectors.EVENT_READ, None)
-        self._events.register(self._woken, selectors.EVENT_READ, None)
+        self._events.register(listener, select.EPOLLIN)
+        self._events.register(self._woken, select.EPOLLIN)
         self._front.start()
 
     def refuse(self) -> None:
@@ -90,28 +87,29 @@ class Server:
 
     def close(self, grace: float) -> None:
         """Give running requests ``grace`` seconds."""
-        with self._change:
-            self._change.wait_for(lambda: not self._running, grace)
+        self._crew.rests(grace)
         self._crew.dismiss()
 
     # -- the front ---------------------------------------------------------------------
 
     def _run(self) -> None:
+        assert self._listener is not None
+        listener, woken = self._listener.fileno(), self._woken.fileno()
         while True:
-            ready = self._events.select(self._patience / 4 if self._silent else None)
-            for key, _ in ready:
-                found = key.fileobj
-                assert isinstance(found, socket.socket)
-                if found is self._woken:
+            wait = self._patience / 4 if self._silent else None
+            for number, _ in self._events.poll(wait):
+                if number == woken:
                     self._drop_silent(math.inf)
                     return
-                if found is self._listener:
-                    self._accept(found)
+                if number == listener:
+                    self._accept(self._listener)
                 else:
-                    self._receive(found, self._silent[found][0])
-            late = time.monotonic() - self._patience
-            for _ in range(self._drop_silent(late)):
-                log.warning("a client connected and said nothing")
+                    connection, reader, _ = self._silent[number]
+                    self._hear(connection, reader)
+            if self._silent:
+                late = self._drop_silent(time.monotonic() - self._patience)
+                for _ in range(late):
+                    log.warning("a client connected and said nothing")
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -121,47 +119,44 @@ class Server:
         _, uid, _ = struct.unpack(
             "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         )
-        if uid != 0:
+        if uid == 0:
+            self._hear(connection, Reader())
+        else:
             connection.close()
-            return
-        connection.setblocking(False)
-        reader = Reader()
-        if not self._receive(connection, reader):  # as a rule all has come already
-            self._events.register(connection, selectors.EVENT_READ)
-            self._silent[connection] = reader, time.monotonic()
 
-    def _receive(self, connection: socket.socket, reader: Reader) -> bool:
-        """Take what has come; True when the connection is no longer the front's."""
+    def _hear(self, connection: socket.socket, reader: Reader) -> None:
+        """Take what has come: as a rule the whole request, when it is accepted."""
         try:
             data, descriptors = _receive(connection)
+            reader.feed(data, descriptors)
         except BlockingIOError:
-            return False
+            self._await(connection, reader)
         except OSError:
             self._drop(connection, reader)
-            return True
-        try:
-            reader.feed(data, descriptors)
         except WireError as error:
             log.warning("not a request", error=str(error))
             self._drop(connection, reader)
-            return True
-        if reader.request is not None:
-            self._let_go(connection)
-            connection.settimeout(self._patience)
-            with self._change:
-                self._running += 1
-            self._crew.give(partial(self._serve, connection, reader.request))
-            return True
-        if not data:
-            self._drop(connection, reader)
-            return True
-        return False
+        else:
+            if reader.request is not None:
+                self._let_go(connection)
+                self._crew.give(partial(self._serve, connection, reader.request))
+            elif data:
+                self._await(connection, reader)
+            else:
+                self._drop(connection, reader)
+
+    def _await(self, connection: socket.socket, reader: Reader) -> None:
+        """Listen to it until the rest has come."""
+        number = connection.fileno()
+        if number not in self._silent:
+            self._events.register(number, select.EPOLLIN)
+            self._silent[number] = connection, reader, time.monotonic()
 
     def _drop_silent(self, before: float) -> int:
         """Close the connections that came before; returns how many."""
         late = [
             (connection, reader)
-            for connection, (reader, since) in self._silent.items()
+            for connection, reader, since in self._silent.values()
             if since < before
         ]
         for connection, reader in late:
@@ -175,7 +170,7 @@ class Server:
 
     def _let_go(self, connection: socket.socket) -> None:
         """Listen to it no longer: the next with its number may be anybody's."""
-        if self._silent.pop(connection, None) is not None:
+        if self._silent.pop(connection.fileno(), None) is not None:
             self._events.unregister(connection)
 
     # -- a request's thread ------------------------------------------------------------
@@ -184,6 +179,7 @@ class Server:
         after: Callable[[], None] | None = None
         try:
             with connection:
+                connection.settimeout(self._patience)
                 status, output, after = self._handler(
                     request, lambda: _still_there(connection)
                 )
@@ -197,16 +193,17 @@ class Server:
         finally:
             if request.netns is not None:
                 os.close(request.netns)
-            with self._change:
-                self._running -= 1
-                if not self._running:
-                    self._change.notify_all()
 
 
 def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """Read bytes and descriptors; none of them is inherited by a child."""
+    """Read bytes and descriptors; none of them is inherited by a child.
+
+    Raises BlockingIOError where nothing has come yet.
+    """
     data, ancillary, _, _ = connection.recvmsg(
-        1 << 16, socket.CMSG_SPACE(4 * 4), socket.MSG_CMSG_CLOEXEC
+        1 << 16,
+        socket.CMSG_SPACE(4 * 4),
+        socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT,
     )
     descriptors = array.array("i")
     for level, kind, payload in ancillary:

@@ -112,6 +112,23 @@ def test_who_was_free_last_works_next(crew: Crew) -> None:
     assert len(set(done)) == 1, done
 
 
+def test_a_crew_rests_when_all_is_done_that_it_was_given(crew: Crew) -> None:
+    go = Event()
+
+    def waits() -> None:
+        with aside():
+            go.wait(SOON)
+
+    assert crew.rests(0)
+    for _ in range(2):
+        go.clear()
+        for work in (waits, lambda: None, waits):
+            crew.give(work)
+        assert not crew.rests(A_MOMENT)
+        go.set()
+        assert crew.rests(SOON)
+
+
 def test_what_has_not_begun_is_forgotten(crew: Crew) -> None:
     began, go, never = threading.Barrier(3), Event(), Event()
 

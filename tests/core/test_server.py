@@ -182,6 +182,31 @@ def test_what_comes_after_the_answer_does_not_delay_it(
     later.set()
 
 
+def test_what_runs_is_given_its_time_when_a_server_closes(tmp_path: Path) -> None:
+    began, go, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(
+        request: wire.Request, here: Callable[[], bool]
+    ) -> tuple[int, bytes, Callable[[], None]]:
+        del request, here
+        began.set()
+        go.wait(5)
+        return 0, b"late", ended.set
+
+    server = Server(tmp_path / "agent.sock", slow)
+    server.open()
+    with connect(tmp_path / "agent.sock") as caller:
+        caller.send(wire.encode_request(bytes(16), ENVIRON, b"{}"))
+        assert began.wait(5)
+        server.refuse()
+        threading.Timer(0.05, go.set).start()
+
+        server.close(5)
+
+        assert ended.is_set()
+        assert answer(caller) == (0, b"late")
+
+
 def test_a_dead_agents_socket_is_replaced(tmp_path: Path) -> None:
     code = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1])"
     subprocess.run([sys.executable, "-c", code, tmp_path / "agent.sock"], check=True)
