@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container
 from functools import partial
 from ipaddress import IPv4Address
 from socket import htonl
@@ -49,12 +49,29 @@ def mac(kind: int, value: str) -> bytes:
     return _MAC(kind, bytes.fromhex(value.replace(":", "")))
 
 
-def attributes(data: bytes, at: int = 0) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes, at: int = 0) -> list[tuple[int, bytes]]:
     """Take attributes apart: number without its flags, and content."""
-    end = len(data)
-    while at + 4 <= end:
+    found: list[tuple[int, bytes]] = []
+    last = len(data) - _HEADER.size
+    while at <= last:
         length, kind = _HEADER.unpack_from(data, at)
         if length < _HEADER.size:
-            return
-        yield kind & NLA_TYPE_MASK, data[at + 4 : at + length]
+            break
+        found.append((kind & NLA_TYPE_MASK, data[at + 4 : at + length]))
         at += length + 3 & ~3
+    return found
+
+
+def chosen(data: bytes, at: int, wanted: Container[int]) -> dict[int, bytes]:
+    """Take out the few that are wanted of many attributes: half the time of all."""
+    found: dict[int, bytes] = {}
+    last = len(data) - _HEADER.size
+    while at <= last:
+        length, kind = _HEADER.unpack_from(data, at)
+        if length < _HEADER.size:
+            break
+        kind &= NLA_TYPE_MASK
+        if kind in wanted:
+            found[kind] = data[at + 4 : at + length]
+        at += length + 3 & ~3
+    return found

@@ -11,14 +11,16 @@ dynamic neighbours …) is None, so that it is never taken for something of ours
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Final, TypeAlias
 
 from attrs import evolve, field, frozen
 
 from eniplug.core.kernel import qdisc, redirect, uapi
-from eniplug.core.kernel.attributes import attributes
+from eniplug.core.kernel.attributes import attributes, chosen
 from eniplug.hooks import (
     Address,
     Neighbor,
@@ -82,19 +84,36 @@ class LinkInfo:
                 return _U32.unpack_from(values, at)[0] if at < len(values) else 0
 
 
+_OF_LINKS: Final = frozenset(
+    (
+        uapi.IFLA_IFNAME,
+        uapi.IFLA_ADDRESS,
+        uapi.IFLA_GROUP,
+        uapi.IFLA_IFALIAS,
+        uapi.IFLA_MTU,
+        uapi.IFLA_LINK,
+        uapi.IFLA_AF_SPEC,
+        uapi.IFLA_LINKINFO,
+    )
+)
+"""Of some 45 attributes of a link."""
+
+_number: Final = partial(int.from_bytes, byteorder=sys.byteorder)
+
+
 def link(body: bytes) -> LinkInfo:
     """Read one RTM_NEWLINK."""
     _, _, index, flags, _ = _LINK.unpack_from(body)
-    a = dict(attributes(body, _LINK.size))
+    a = chosen(body, _LINK.size, _OF_LINKS)
     return LinkInfo(
         index=index,
         name=_text(a[uapi.IFLA_IFNAME]),
         mac=a.get(uapi.IFLA_ADDRESS, b"").hex(":"),
         up=bool(flags & uapi.IFF_UP),
-        group=_u32(a, uapi.IFLA_GROUP),
+        group=_number(a.get(uapi.IFLA_GROUP, b"")),
         alias=_text(a.get(uapi.IFLA_IFALIAS, b"")),
-        mtu=_u32(a, uapi.IFLA_MTU),
-        peer=_u32(a, uapi.IFLA_LINK),
+        mtu=_number(a.get(uapi.IFLA_MTU, b"")),
+        peer=_number(a.get(uapi.IFLA_LINK, b"")),
         af_spec=a.get(uapi.IFLA_AF_SPEC, b""),
         info=a.get(uapi.IFLA_LINKINFO, b""),
     )
