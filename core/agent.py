@@ -41,6 +41,7 @@ from eniplug.core.imds import Imds
 from eniplug.core.imds_only import ImdsOnly
 from eniplug.core.install import FOLDER, SHIPPED, install_conflist
 from eniplug.core.kernel import Kernel
+from eniplug.core.kernel.moves import Moves
 from eniplug.core.kernel.netlink import may_enter
 from eniplug.core.kernel.reaper import Reaper
 from eniplug.core.kernel.survey import survey
@@ -71,11 +72,11 @@ log = structlog.get_logger()
 YOUNG: Final = 20_000
 """New objects after which the collector of garbage looks at those that are young."""
 
-HEARTBEAT: Final = 1.0
-"""Seconds between looks at the tombstones."""
+HEARTBEAT: Final = 5.0
+"""Seconds between looks at the tombstones, and for pods whose host link is gone."""
 
-SWEEP_EVERY: Final = 5.0
-"""Seconds between looks for pods whose host link is gone."""
+LOOK_ANYWAY: Final = 60.0
+"""Seconds until all links are looked at though none is known to have moved."""
 
 SWEEP_AFTER: Final = 10.0
 """Seconds that a host link must be gone before its pod counts as dead."""
@@ -403,17 +404,23 @@ class Agent:
 
     def _beat(self, attachments: Attachments, tombstones: Tombstones) -> None:
         self._health.serving = True
+        moves = Moves()
         absent: dict[int, float] = {}
-        swept = time.monotonic()
-        while not self._stop.wait(HEARTBEAT):
+        looked = float("-inf")
+        while True:
             self._health.beat()
             try:
                 tombstones.work_off()
-                if time.monotonic() - swept >= SWEEP_EVERY:
-                    absent = attachments.sweep(absent, SWEEP_AFTER)
-                    swept = time.monotonic()
+                if moves.any():
+                    looked = float("-inf")
+                moved = time.monotonic() - looked >= LOOK_ANYWAY
+                absent = attachments.sweep(absent, SWEEP_AFTER, moved=moved)
+                if moved:
+                    looked = time.monotonic()
             except EniplugError as error:
                 log.error("heartbeat", error=error.message)
+            if self._stop.wait(HEARTBEAT):
+                break
         self._health.serving = False
 
 

@@ -26,7 +26,7 @@ from attrs import evolve, frozen
 
 from eniplug.core.chain import Chain
 from eniplug.core.crew import aside
-from eniplug.core.kernel import Kernel
+from eniplug.core.kernel import Kernel, LinkInfo
 from eniplug.core.locks import KeyLocks
 from eniplug.core.parts import AttachmentKey, Life, Part
 from eniplug.core.public import declared, is_refusal
@@ -460,18 +460,24 @@ class Attachments:
             if part.life is not Life.PENDING:
                 self._tell(part)
 
-    def sweep(self, absent: Mapping[int, float], after: float) -> dict[int, float]:
+    def sweep(
+        self, absent: Mapping[int, float], after: float, *, moved: bool = True
+    ) -> dict[int, float]:
         """Remove parts whose host link has been gone for ``after`` seconds.
 
         So are those removed whose ADD or DEL failed, or was cut off, that long ago.
         Takes and returns since when (monotonic seconds) each part's link is absent.
+        If none is, and no link has ``moved`` since, all are there still.
         """
         now = time.monotonic()
-        with self._kernel.lock:
-            links = self._kernel.links()
+        look = moved or bool(absent)
+        links: Mapping[str, LinkInfo] = {}
+        if look:
+            with self._kernel.lock:
+                links = self._kernel.links()
         still: dict[int, float] = {}
         for part in self._state.parts():
-            if part.life is Life.LIVE and is_alive(part, links):
+            if part.life is Life.LIVE and (not look or is_alive(part, links)):
                 continue
             since = absent.get(part.id, now)
             if now - since < after:

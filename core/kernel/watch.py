@@ -119,9 +119,9 @@ class Watch(Thread):
         super().__init__(name="watch", daemon=True)
         self._tell = tell
         self._is_own = is_own
-        self._route = _listen(uapi.NETLINK_ROUTE, GROUPS, buffer)
+        self._route = listen(uapi.NETLINK_ROUTE, GROUPS, buffer)
         _attach_filter(self._route)
-        self._nft = _listen(uapi.NETLINK_NETFILTER, (uapi.NFNLGRP_NFTABLES,), buffer)
+        self._nft = listen(uapi.NETLINK_NETFILTER, (uapi.NFNLGRP_NFTABLES,), buffer)
         self._end, self._over = socket.socketpair()
 
     def stop(self) -> None:
@@ -243,7 +243,8 @@ def _text(data: bytes) -> str:
     return data.rstrip(b"\0").decode(errors="replace")
 
 
-def _listen(protocol: int, groups: Iterable[int], buffer: int) -> socket.socket:
+def listen(protocol: int, groups: Iterable[int], buffer: int) -> socket.socket:
+    """Open a socket that hears groups; ``buffer`` bytes may wait there to be heard."""
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     one = socket.socket(socket.AF_NETLINK, kind, protocol)
     one.setsockopt(socket.SOL_SOCKET, uapi.SO_RCVBUFFORCE, buffer)

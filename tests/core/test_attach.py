@@ -301,6 +301,21 @@ def test_a_pod_whose_link_is_gone_is_swept_after_a_while(world: World) -> None:
     assert world.state.parts() == ()
 
 
+def test_links_are_not_looked_at_while_none_has_moved_and_none_is_missing(
+    world: World,
+) -> None:
+    part = world.attachments.add(world.request(0, world.pods.new()))
+    cut_off = world.attachments.add(world.request(1, world.pods.new()))
+    world.state.dying(cut_off)
+    run("ip", "link", "del", part.pod.host_ifname)
+
+    unmoved = world.attachments.sweep({}, 10.0, moved=False)
+    missing = world.attachments.sweep({part.id: 0.0}, 1e9, moved=False)
+
+    assert list(unmoved) == [cut_off.id]
+    assert missing == {part.id: 0.0, cut_off.id: missing[cut_off.id]}
+
+
 def test_a_part_whose_removal_was_cut_off_is_swept_as_well(world: World) -> None:
     part = world.attachments.add(world.request(0, world.pods.new()))
     world.state.dying(part)
