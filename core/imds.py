@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, Protocol, TypeVar
-
-import urllib3
+from urllib.parse import urlsplit
 
 from eniplug.core.ec2 import EniFacts
 from eniplug.hooks.capacity import Block
@@ -27,6 +28,10 @@ TOKEN_TTL: Final = 21600
 
 TOKEN_MARGIN: Final = 60.0
 """Seconds before its end at which a token is replaced."""
+
+CONNECT: Final = 1.0
+READ: Final = 2.0
+"""Seconds that a connection, and each part of an answer, may take."""
 
 OK: Final = 200
 UNAUTHORIZED: Final = 401
@@ -109,15 +114,8 @@ class Imds:
     ) -> None:
         self._root = (environ.get(ENDPOINT_VARIABLE) or ENDPOINT).rstrip("/")
         self._clock = clock
-        self._http = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=1.0, read=2.0), retries=False
-        )
         self._token = ""
         self._token_until = float("-inf")
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.clear()
 
     def instance_id(self) -> str:
         """Return the instance's id."""
@@ -251,12 +249,19 @@ class Imds:
     def _send(
         self, method: str, path: str, headers: Mapping[str, str]
     ) -> tuple[int, str]:
+        """Ask once, by a connection of its own: the service keeps none open."""
+        at = urlsplit(self._root)
         try:
-            answer = self._http.request(method, self._root + path, headers=headers)
-        except urllib3.exceptions.HTTPError as error:
+            with closing(HTTPConnection(at.netloc, timeout=CONNECT)) as connection:
+                connection.connect()
+                connection.sock.settimeout(READ)
+                connection.request(method, at.path + path, headers=headers)
+                answer = connection.getresponse()
+                text = answer.read().decode("utf-8", "replace").strip()
+        except (OSError, HTTPException, ValueError) as error:
             msg = f"no answer from IMDS at {self._root}: {error}"
             raise CloudError(msg) from error
-        return answer.status, answer.data.decode("utf-8", "replace").strip()
+        return answer.status, text
 
 
 def _of(mac: str, key: str) -> str:

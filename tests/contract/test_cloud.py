@@ -135,7 +135,6 @@ def world(
         yield World(
             cloud, metadata, node.instance_id, subnet, network, (vpc.group,), others
         )
-        metadata.close()
         cloud.close()
 
 

@@ -100,12 +100,10 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-def imds(service: Service, clock: HandClock) -> Iterator[Imds]:
+def imds(service: Service, clock: HandClock) -> Imds:
     # With the slash that people like to end URLs with.
     url = f"http://127.0.0.1:{service.server_port}/"
-    imds = Imds({ENDPOINT_VARIABLE: url}, clock)
-    yield imds
-    imds.close()
+    return Imds({ENDPOINT_VARIABLE: url}, clock)
 
 
 def test_the_instance_tells_who_it_is(imds: Imds) -> None:
@@ -223,10 +221,11 @@ def test_nonsense_is_an_error(service: Service, imds: Imds) -> None:
         imds.local_ipv4s(MAC)
 
 
-def test_a_service_that_is_not_there_is_an_error() -> None:
-    imds = Imds({ENDPOINT_VARIABLE: "http://127.0.0.1:9"})
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9", "http://[::1]:9/", "http://host:port", "http://a..b"]
+)
+def test_a_service_that_is_not_there_is_an_error(url: str) -> None:
+    imds = Imds({ENDPOINT_VARIABLE: url})
 
     with pytest.raises(CloudError, match="no answer from IMDS"):
         imds.macs()
-
-    imds.close()
