@@ -18,14 +18,17 @@ from bench.kubernetes import api_server
 from bench.node import MANY, BenchNode, a_node
 from bench.tables import Held, Table
 from eniplug.core.cloud import GIVE_BACK_EVERY
+from eniplug.core.repair import AUDIT
 from eniplug.lab.control import ask
 
 PODS: Final = 250
 STARTS: Final = 5
 QUICK_STARTS: Final = 3
 HELPS: Final = 11
-IDLE: Final = 10.0
-QUICK_IDLE: Final = 2.0
+IDLE: Final = AUDIT
+"""Seconds: one look at everything, and a dozen of what comes each five seconds."""
+
+QUICK_IDLE: Final = 5.0
 QUIET: Final = 1.5
 SETTLED_WITHIN: Final = GIVE_BACK_EVERY + 10
 
@@ -70,7 +73,8 @@ def measure(asked: Asked) -> Iterator[Table]:
             ("EC2 calls until there", *_steps(calls), ""),
         ],
         note=f"A start is the median of {count}, with the pods of its column there. "
-        f"The calls for no pods are those for the way back from {PODS}.",
+        f"The calls for no pods are those for the way back from {PODS}. Idle is the "
+        f"mean of {idle:.0f} s, in which nothing is asked.",
         held=[
             Held(what="Agent, MB", bound=90, reached=max(empty.memory, full.memory)),
             Held(what="Agent with Kubernetes, MB", bound=115, reached=asking.memory),
