@@ -14,9 +14,6 @@ from typing import Final
 PATIENCE: Final = 5.0
 """Seconds without a beat after which the process ends with status 1."""
 
-BEAT: Final = 0.4
-"""The part of them after which the next beat comes: each starts a thread anew."""
-
 
 class Heartbeat:
     """Beats in a thread of its own: the others may rightly wait for a lock.
@@ -42,6 +39,6 @@ class Heartbeat:
     def _run(self) -> None:
         while True:
             faulthandler.dump_traceback_later(self._patience, exit=True)
-            if self._end.wait(self._patience * BEAT):
+            if self._end.wait(self._patience / 5):
                 faulthandler.cancel_dump_traceback_later()
                 return
