@@ -105,13 +105,12 @@ class Http:
             raise ConfigError(
                 msg, "stop what listens there, or set another address, or off"
             ) from error
-        Thread(target=self._server.serve_forever, name="http", daemon=True).start()
+        self._server.start()
 
     def close(self) -> None:
         """Answer nobody any more."""
         if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+            self._server.end()
 
 
 class _Server(ThreadingHTTPServer):
@@ -126,7 +125,24 @@ class _Server(ThreadingHTTPServer):
         six = ":" in listen.host
         self.address_family = socket.AF_INET6 if six else socket.AF_INET
         self._places = BoundedSemaphore(PLACES)
+        self._over = False
+        self._thread = Thread(target=self._run, name="http", daemon=True)
         super().__init__((listen.host, listen.port), _Handler)
+
+    def start(self) -> None:
+        """Answer on a thread of its own, which wakes for nothing but connections."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Answer no more; returns at once."""
+        self._over = True
+        self.socket.shutdown(socket.SHUT_RDWR)  # the thread's wait is over
+        self._thread.join()
+        self.server_close()
+
+    def _run(self) -> None:
+        while not self._over:
+            self.handle_request()
 
     def server_bind(self) -> None:
         # Without the base class's look-up of the host's name, which may ask DNS.

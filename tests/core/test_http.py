@@ -12,6 +12,7 @@ from eniplug.core.http import PLACES, STALLED, Health, Http, Page
 from eniplug.core.settings import Listen
 from eniplug.hooks.errors import ConfigError
 from eniplug.testing.clock import HandClock
+from kit.threads import running
 
 
 def fail() -> Page:
@@ -138,3 +139,16 @@ def test_an_agent_whose_heart_has_stopped_is_not_healthy() -> None:
     assert health.healthz().status == 503
     health.beat()
     assert health.healthz().status == 200
+
+
+def test_at_the_end_nobody_is_answered_and_no_thread_is_left() -> None:
+    http = Http(Listen("127.0.0.1", 0), {"/healthz": lambda: Page(b"ok\n")})
+    http.open()
+    port = http.port
+    assert get(port, "/healthz") == (200, b"ok\n")
+
+    http.close()
+
+    assert "http" not in running()
+    with pytest.raises(ConnectionRefusedError):
+        get(port, "/healthz")
