@@ -30,7 +30,7 @@ PATIENCE: Final = 5.0
 """Seconds that a client may say nothing."""
 
 STALLED: Final = 30.0
-"""Seconds without a heartbeat after which the agent is not healthy; it has one each."""
+"""Seconds without a heartbeat after which the agent is not healthy; it has one in 5."""
 
 TEXT: Final = "text/plain; charset=utf-8"
 PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
