@@ -35,6 +35,8 @@ from eniplug.hooks import (
 Fence: TypeAlias = Callable[[Object], str]
 """Says why an object is not its declarer's to make; nothing when it is."""
 
+_LINKS: Final = (Veth, Ifb)
+
 LINK_IN_PATH: Final = 3
 """Where a sysctl's path has the link's name, as in net/ipv4/conf/<link>/rp_filter."""
 
@@ -64,7 +66,7 @@ class PodFence:
             links.add(nic.host_ifname)
             given += nic.addresses
         for one in objects:
-            if isinstance(one, Veth | Ifb):
+            if isinstance(one, _LINKS):
                 links.add(one.name)
             elif isinstance(one, Address) and one.side is POD:
                 further.append(one.address)
@@ -72,10 +74,10 @@ class PodFence:
 
     def __call__(self, one: Object) -> str:
         """Say why an object is not the pod's, or nothing."""
-        if isinstance(one, Address):
-            return self._address(one) or self._link(one.side, one.link)
         if isinstance(one, ElasticIp):
             return self._home(one)
+        if isinstance(one, Address) and (wrong := self._address(one)):
+            return wrong
         if one.side is not HOST:
             return ""
         if isinstance(one, NftTable):
@@ -89,10 +91,8 @@ class PodFence:
             return "" if mine else "a sysctl of the whole node is for node_objects"
         if isinstance(one, Route) and not self._mine(one.destination):
             return "a pod's route on the node leads to an address of its own"
-        return self._link(one.side, getattr(one, "link", None))
-
-    def _link(self, side: object, link: str | None) -> str:
-        if side is HOST and link is not None and link not in self.links:
+        link = getattr(one, "link", None)
+        if link is not None and link not in self.links:
             return f"link {link} is not the pod's"
         return ""
 

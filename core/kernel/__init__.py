@@ -56,6 +56,7 @@ from eniplug.hooks.objects import Key
 
 __all__ = ["Difference", "FairLock", "Kernel", "LinkInfo"]
 
+_LINKS: Final = (Veth, Ifb)
 _NOT_MADE: Final = (Claim, ElasticIp, StaleFlows)
 _RANK: Final = attrgetter("rank")
 
@@ -172,7 +173,7 @@ class Kernel:
         Returns what is really wrong, in words.
         """
         objects = sorted(objects, key=_RANK)[::-1]
-        links = [one for one in objects if isinstance(one, Veth | Ifb)]
+        links = [one for one in objects if isinstance(one, _LINKS)]
         going = {(HOST, one.name) for one in links}
         going |= {(POD, one.peer) for one in links if isinstance(one, Veth)}
         stays = [
