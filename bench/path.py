@@ -188,7 +188,7 @@ def _rested(bench: Workbench, pods: Sequence[Pod]) -> None:
 
 def _floor(bench: Workbench, batches: Sequence[bytes], netns: int) -> None:
     began = clocks()
-    replay(batches, netns)
+    replay(batches, netns, bench.home)
     bench.stages.note(FLOOR, began)
 
 

@@ -27,7 +27,8 @@ from eniplug.cni.wire import Request
 from eniplug.core.attach import Attachments
 from eniplug.core.chains import Chains
 from eniplug.core.kernel import Kernel
-from eniplug.core.kernel.netlink import Message, NetlinkError, Socket, inside
+from eniplug.core.kernel.home import Home
+from eniplug.core.kernel.netlink import Message, NetlinkError, Socket
 from eniplug.core.kernel.uapi import NLM_F_ACK, NLM_F_REQUEST
 from eniplug.core.log import configure
 from eniplug.core.manager import Catalogue
@@ -152,6 +153,7 @@ class Workbench:
         self._store = Store(folder / "workbench.db")
         self.state = StagedState(self._store, pool, lambda: None)
         self.kernel = StagedKernel()
+        self.home = Home()
         self.state.stages = self.kernel.stages = self.stages
         every = [FIRST + number for number in range(addresses)]
         self.state.add_eni(ENI, (addresses, 0), every)
@@ -243,10 +245,10 @@ def packed(objects: Sequence[Object], alias: str, netns: int) -> list[bytes]:
     return [data for _, data in batches]
 
 
-def replay(batches: Sequence[bytes], netns: int) -> None:
+def replay(batches: Sequence[bytes], netns: int, home: Home) -> None:
     """Make the objects with nothing but what the kernel wants."""
     first, middle, last = batches
-    with _plain() as host, inside(netns, _plain) as pod:
+    with _plain() as host, home.visit(netns, _plain) as pod:
         for one, data in ((host, first), (pod, middle), (host, last)):
             one.send(data)
             if _ERROR.unpack_from(one.recv(1 << 16))[-1]:

@@ -41,8 +41,8 @@ from eniplug.core.imds import Imds
 from eniplug.core.imds_only import ImdsOnly
 from eniplug.core.install import FOLDER, SHIPPED, install_conflist
 from eniplug.core.kernel import Kernel
+from eniplug.core.kernel.home import may_enter
 from eniplug.core.kernel.moves import Moves
-from eniplug.core.kernel.netlink import may_enter
 from eniplug.core.kernel.reaper import Reaper
 from eniplug.core.kernel.survey import survey
 from eniplug.core.kube import Kube, connector

@@ -25,7 +25,7 @@ from eniplug.core.chain import Chain
 from eniplug.core.chains import Chains, names_of
 from eniplug.core.crew import aside
 from eniplug.core.entries import plugins_of, plugins_to_remove
-from eniplug.core.kernel.netlink import check_netns
+from eniplug.core.kernel.home import Home
 from eniplug.core.modes import ANNOTATIONS
 from eniplug.core.parts import AttachmentKey
 from eniplug.core.refusals import Refusal
@@ -63,6 +63,8 @@ Later = list[Callable[[], object]]
 class Requests:
     """Answers CNI requests, and an operator's questions.  Safe for many threads.
 
+    Made in the node's namespace.
+
     ``use`` is called with the chain of each ADD, before the pod: it puts the chain's
     node objects in place, or refuses it.  ``answered`` is told of each request's
     command, reason ("" if it was carried out) and seconds, when its answer is out.
@@ -84,6 +86,7 @@ class Requests:
         self._reporter = reporter
         self._settings = settings
         self._answered = answered
+        self._home = Home()
         self._adds = 0
         self._mutex = Lock()
 
@@ -277,10 +280,24 @@ class Requests:
             pod=self._pod(call, conf, request.environ),
             chain=chain,
             plugins=chain.names if chain else names_of(plugins),
-            netns=_pods_netns(call, request.netns),
+            netns=self._pods_netns(call, request.netns),
             sandbox=call.netns,
             here=here,
         )
+
+    def _pods_netns(self, call: Call, netns: int | None) -> int | None:
+        """Hold that a descriptor is a pod's namespace.
+
+        Raises NetnsError, but for a DEL, which then leaves the pod's side alone.
+        """
+        try:
+            if netns is not None:
+                self._home.check_away(netns)
+        except NetnsError:
+            if call.command != "DEL":
+                raise
+            return None
+        return netns
 
     def _pod(self, call: Call, conf: NetConf, environ: Mapping[str, str]) -> Pod:
         annotations = conf.runtime_config.get(ANNOTATIONS)
@@ -306,21 +323,6 @@ def _heed(pod: Pod, annotations: Mapping[str, str]) -> None:
     if asked is not None and not pod.wants_every_card:
         names = {"container": pod.container_id, "key": NIC_CONFIG, "value": asked}
         log.warning("annotation ignored", **names)
-
-
-def _pods_netns(call: Call, netns: int | None) -> int | None:
-    """Hold that a descriptor is a pod's namespace.
-
-    Raises NetnsError, but for a DEL, which then leaves the pod's side alone.
-    """
-    try:
-        if netns is not None:
-            check_netns(netns)
-    except NetnsError:
-        if call.command != "DEL":
-            raise
-        return None
-    return netns
 
 
 _known_config = lru_cache(CONFIGS)(protocol.parse_config)

@@ -17,6 +17,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import nullcontext, suppress
+from functools import cached_property
 from itertools import count
 from operator import attrgetter
 from pathlib import Path
@@ -29,6 +30,7 @@ from eniplug.core.kernel.changes import Changes, removal
 from eniplug.core.kernel.compare import Difference, differences
 from eniplug.core.kernel.decode import LinkInfo
 from eniplug.core.kernel.elements import Elements
+from eniplug.core.kernel.home import Home
 from eniplug.core.kernel.lock import FairLock
 from eniplug.core.kernel.namespace import Namespace
 from eniplug.core.kernel.netlink import Message, Socket
@@ -93,10 +95,13 @@ class Kernel:
         finalize(self, _close_all, self._spare)
         self._ipv6 = Path("/proc/self/net/if_inet6").exists()
 
+    @cached_property
+    def _home(self) -> Home:
+        return Home()
+
     def _host(self) -> Namespace:
         return Namespace(
             HOST,
-            None,
             self._connect,
             self._proc_sys,
             elements=self._elements,
@@ -108,7 +113,9 @@ class Kernel:
             msg = "the pod's network namespace is needed, and none was given"
             raise NetnsError(msg)
         try:
-            return Namespace(POD, netns, self._connect, self._proc_sys)
+            return Namespace(
+                POD, self._connect, self._proc_sys, netns=netns, home=self._home
+            )
         except OSError as error:
             msg = f"the pod's network namespace: {error.strerror}"
             raise KernelError(msg) from error

@@ -12,7 +12,8 @@ from typing import Self, TypeVar
 from eniplug.core.kernel import decode, encode_links, uapi
 from eniplug.core.kernel.decode import LinkInfo
 from eniplug.core.kernel.elements import Elements, of_nft
-from eniplug.core.kernel.netlink import GONE, Message, NetlinkError, Socket, inside
+from eniplug.core.kernel.home import Home
+from eniplug.core.kernel.netlink import GONE, Message, NetlinkError, Socket
 from eniplug.hooks import LinkState, Side, Sysctl
 from eniplug.hooks.errors import KernelError
 
@@ -22,23 +23,26 @@ T = TypeVar("T")
 class Namespace:
     """A network namespace, open for the length of one call.
 
-    ``netns`` is its descriptor, or None for the host's.  That has ``elements``, and
-    takes a socket of those to ``spare`` and puts it back when all went well.
+    A pod's has a descriptor, ``netns``, and the ``home`` from which it is visited.  The
+    host's has ``elements``, and takes a socket of those to ``spare``, and puts it back
+    when all went well.
     """
 
     def __init__(
         self,
         side: Side,
-        netns: int | None,
         connect: Callable[[int], Socket],
         proc_sys: Path,
         *,
+        netns: int = -1,
+        home: Home | None = None,
         elements: Elements | None = None,
         spare: list[Socket] | None = None,
     ) -> None:
         self.side = side
         self.connect = connect
         self._netns = netns
+        self._home = home
         self._proc_sys = proc_sys
         self._elements = elements
         self._links: dict[str, LinkInfo | None] = {}
@@ -60,7 +64,7 @@ class Namespace:
             self._spare.append(self._socket)
 
     def _visit(self, work: Callable[[], T]) -> T:
-        return work() if self._netns is None else inside(self._netns, work)
+        return work() if self._home is None else self._home.visit(self._netns, work)
 
     def send(self, messages: Iterable[Message]) -> dict[int, NetlinkError]:
         """Have messages carried out; returns the refused ones by position.

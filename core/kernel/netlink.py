@@ -1,4 +1,4 @@
-"""Transport: plain netlink sockets, and work inside another network namespace.
+"""Transport: plain netlink sockets.
 
 One socket is used by one thread at a time.  The kernel works a batch off inside
 ``send``, so when it returns every answer is queued.  Refusals are always answered,
@@ -8,16 +8,14 @@ is not a transaction: the kernel goes on after a message that it refused.
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import fcntl
 import os
 import random
 import socket
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import Final, NamedTuple, Self, TypeVar
+from typing import Final, NamedTuple, Self
 
 from eniplug.core.kernel.attributes import attributes
 from eniplug.core.kernel.uapi import (
@@ -38,19 +36,12 @@ from eniplug.core.kernel.uapi import (
     NLMSGERR_ATTR_MSG,
     SOL_NETLINK,
 )
-from eniplug.hooks.errors import NetnsError
-
-T = TypeVar("T")
 
 GONE: Final = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL})
 """The kernel's words for: it was not there.  When removing, that is success."""
 
 AT_ONCE: Final = 100
 """Messages in one send: their refusals must fit in the socket's receive buffer."""
-
-OWN_NETNS: Final = "/proc/thread-self/ns/net"
-NS_GET_NSTYPE: Final = 0xB703
-CLONE_NEWNET: Final = 0x40000000
 
 OUR_PORTS: Final = 0x65000000
 """The port ids of our sockets: this and a number below `PORTS`.
@@ -66,7 +57,6 @@ _CODE: Final = struct.Struct("=i")
 _ANSWER: Final = struct.Struct("=IHHIIi")  # a header, and the code of NLMSG_ERROR
 _RECEIVE: Final = 1 << 16
 _INTERRUPTED_TRIES: Final = 5
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class Message(NamedTuple):
@@ -263,63 +253,3 @@ def _words(flags: int, payload: bytes) -> str:
             if kind == NLMSGERR_ATTR_MSG:
                 return value.rstrip(b"\0").decode(errors="replace")
     return ""
-
-
-def inside(fd: int, work: Callable[[], T]) -> T:
-    """Run ``work`` in the network namespace ``fd``, on this thread.
-
-    Raises OSError when the namespace cannot be entered.  If the way back fails the
-    process ends: a thread that stays in a pod's namespace would go on to do the node's
-    work there.
-    """
-    back = os.open(OWN_NETNS, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _setns(fd)
-        try:
-            return work()
-        finally:
-            try:
-                _setns(back)
-            except OSError:
-                os.write(2, b"eniplug: no way back from a pod's network namespace\n")
-                os._exit(os.EX_SOFTWARE)
-    finally:
-        os.close(back)
-
-
-def may_enter() -> bool:
-    """Tell whether network namespaces may be entered: it takes CAP_SYS_ADMIN."""
-    own = os.open(OWN_NETNS, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _setns(own)
-    except PermissionError:
-        return False
-    finally:
-        os.close(own)
-    return True
-
-
-def _setns(fd: int) -> None:
-    if _libc.setns(fd, CLONE_NEWNET):
-        code = ctypes.get_errno()
-        raise OSError(code, f"setns: {os.strerror(code)}")
-
-
-def check_netns(fd: int) -> None:
-    """Hold that ``fd`` is a network namespace, and not our own (ioctl_nsfs(2)).
-
-    Raises NetnsError.
-    """
-    try:
-        kind = fcntl.ioctl(fd, NS_GET_NSTYPE)
-        there = os.fstat(fd)
-    except OSError as error:
-        msg = f"CNI_NETNS is no network namespace: {error.strerror}"
-        raise NetnsError(msg) from error
-    if kind != CLONE_NEWNET:
-        msg = "CNI_NETNS is a namespace of another kind, not a network namespace"
-        raise NetnsError(msg)
-    here = os.stat(OWN_NETNS)
-    if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
-        msg = "CNI_NETNS is the network namespace of the agent itself"
-        raise NetnsError(msg)

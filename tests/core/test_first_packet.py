@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve
 
 from eniplug.core.kernel import Kernel
-from eniplug.core.kernel.netlink import inside as visit
+from eniplug.core.kernel.home import Home
 from eniplug.core.manager import Catalogue, wanted
 from eniplug.hooks import Allocation, Lease
 from eniplug.testing.builders import ADDRESSES, NODE, PRIMARY, a_pod, an_allocation
@@ -63,7 +63,7 @@ def test_a_packet_sent_right_after_the_answer_is_not_lost(made: Pods) -> None:
             pod = a_pod(10 * turn + number)
             netns = made.new()
             objects = chain.declare(pod, an_allocation(pod, number), NODE)
-            with visit(netns, listener) as heard:
+            with Home().visit(netns, listener) as heard:
                 kernel.apply(objects, netns)
                 send(str(address))
                 arrived.append(heard.recv(9))
@@ -87,11 +87,11 @@ def test_nor_is_one_to_a_pod_with_ipv6_and_its_way_out(made: Pods) -> None:
         netns = made.new()
         allocation = Allocation.of(pod, Lease(address=address, eni=PRIMARY))
         objects = chain.declare(pod, allocation, NODE6)
-        with visit(netns, listener) as heard:
+        with Home().visit(netns, listener) as heard:
             kernel.apply(objects, netns)
             send(str(address))
             send(f"169.254.172.{number + 2}")
-            assert visit(netns, partial(can_bind, str(address)))
+            assert Home().visit(netns, partial(can_bind, str(address)))
             arrived += [heard.recv(9), heard.recv(9)]
         assert kernel.remove(objects, netns) == ()
 

@@ -18,7 +18,7 @@ from typing import Self
 
 from attrs import frozen
 
-from eniplug.core.kernel.netlink import inside
+from eniplug.core.kernel.home import Home
 
 LARGE = 50.0
 """Mbit/s from which on a stream is TCP."""
@@ -41,7 +41,11 @@ class Counted:
     @classmethod
     def at(cls, netns: int, link: str = "eth0") -> Self:
         """Read a link's counters."""
-        lines = inside(netns, Path("/proc/thread-self/net/dev").read_text).splitlines()
+        lines = (
+            Home()
+            .visit(netns, Path("/proc/thread-self/net/dev").read_text)
+            .splitlines()
+        )
         (line,) = [line for line in lines if line.strip().startswith(f"{link}:")]
         count, packets, *_ = line.partition(":")[2].split()
         return cls(time.monotonic(), int(count), int(packets))
@@ -90,16 +94,16 @@ def streaming(streams: Sequence[Stream]) -> Generator[None]:
             family = socket.AF_INET if stream.family == 4 else socket.AF_INET6
             if stream.mbit < LARGE:
                 make = partial(socket.socket, family, socket.SOCK_DGRAM)
-                sink = stack.enter_context(inside(stream.sink, make))
+                sink = stack.enter_context(Home().visit(stream.sink, make))
                 sink.bind((stream.address, 0))
-                sender = stack.enter_context(inside(stream.source, make))
+                sender = stack.enter_context(Home().visit(stream.source, make))
                 sender.connect(sink.getsockname())
                 sender.setblocking(False)
                 paced.append((stream, sender))
                 continue
             listen = partial(socket.create_server, (stream.address, 0), family=family)
-            with inside(stream.sink, listen) as server:
-                sender = inside(stream.source, partial(socket.socket, family))
+            with Home().visit(stream.sink, listen) as server:
+                sender = Home().visit(stream.source, partial(socket.socket, family))
                 stack.enter_context(sender).settimeout(5)
                 sender.connect(server.getsockname())
                 receiver = stack.enter_context(server.accept()[0])

@@ -385,7 +385,9 @@ def test_the_namespace_can_be_deleted_after_remove(
 def test_no_descriptor_is_left(kernel: Kernel, world: World) -> None:
     pod = world.pod("a")
     objects = (*flat_pod(), SYSCTL)
-    kernel.links()  # one socket of the host's stays open
+    # One socket of the host's and its namespace stay open.
+    kernel.apply(objects, pod)
+    kernel.remove(objects, pod)
     before = os.listdir("/proc/self/fd")
 
     kernel.apply(objects, pod)
