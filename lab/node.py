@@ -27,6 +27,12 @@ SOCKET = "/run/eniplug/agent.sock"
 AGENT = (sys.executable, "-m", "eniplug.core.cli", "agent")
 """The command that is the agent; ``--conflist`` follows where one was chosen."""
 
+IMAGES = {
+    "PYTHONMALLOC": "malloc",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1",
+}
+"""How the image sets memory (deploy/Dockerfile): the heap is in huge pages."""
+
 _PLUGINS = (Path("/usr/lib/cni"), Path("/usr/libexec/cni"))
 """Where distributions keep the CNI project's own plugins."""
 
@@ -193,6 +199,7 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": "/nonexistent",
+        **IMAGES,
         "AWS_ENDPOINT_URL_EC2": f"http://{EC2}",
         **measured,
         **more,
