@@ -15,11 +15,15 @@ from kit.names import MINE
 pytestmark = [pytest.mark.root, pytest.mark.lab]
 
 NAMES = Names(f"{MINE}-demo")
-COMMAND = [
-    sys.executable,
-    "-uc",
-    f"import sys; from eniplug.lab.demo import main; sys.exit(main('{MINE}-demo'))",
-]
+PROGRAM = f"""
+import signal, sys
+from eniplug.lab.demo import main
+
+# What a shell runs in the background begins with SIGINT ignored, and so would this.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main('{MINE}-demo'))
+"""
+COMMAND = [sys.executable, "-uc", PROGRAM]
 
 
 def left() -> list[str]:
