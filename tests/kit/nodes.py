@@ -38,6 +38,10 @@ GATEWAY6 = ip_address("fe80::1")
 _LATER = re.compile(r'"operstate":"\w+",|"NO-CARRIER",|,"LOWER_UP"|"linkdown"')
 """What follows a change of a link a moment later."""
 
+_MULTICAST = r'\{"type":"multicast"[^}]*\}'
+_KERNELS_OWN = re.compile(f"{_MULTICAST},|,?{_MULTICAST}")
+"""IPv6 routes that come when the kernel has seen to a new carrier, sooner or later."""
+
 _NUMBERED = re.compile(r"(?<=tbf )[0-9a-f]+:")
 """What the kernel counts up with each new qdisc."""
 
@@ -74,7 +78,7 @@ class World:
     def snapshot(self, pod: str = "") -> dict[str, str]:
         """Say everything about a namespace that an object can change."""
         seen = {
-            words: _LATER.sub("", self.run("ip", "-j", *words.split(), pod=pod))
+            words: _settled(self.run("ip", "-j", *words.split(), pod=pod))
             for words in (
                 "-d link",
                 "addr",
@@ -86,6 +90,10 @@ class World:
             )
         }
         return seen | {"tc": _NUMBERED.sub("", self.run("tc", "qdisc", pod=pod))}
+
+
+def _settled(shown: str) -> str:
+    return _LATER.sub("", _KERNELS_OWN.sub("", shown))
 
 
 def command(*words: str) -> str:
