@@ -51,10 +51,10 @@ class Stream:
     broken: str = ""
     _over: threading.Event = field(factory=threading.Event)
 
-    def run(self, address: str) -> None:
+    def run(self, address: str, patience: float) -> None:
         """Send and get back each millisecond, over one TCP connection."""
         try:
-            with socket.create_connection((address, 7), WITHIN) as sock:
+            with socket.create_connection((address, 7), patience) as sock:
                 while not self._over.wait(0.001):
                     began = time.monotonic()
                     sock.sendall(b"%08d" % self.rounds)
@@ -70,10 +70,13 @@ class Stream:
 
 
 @contextmanager
-def stream(namespace: str, address: str) -> Generator[Stream]:
-    """Keep an echo going from a namespace; it must be whole at the end."""
+def stream(namespace: str, address: str, patience: float = WITHIN) -> Generator[Stream]:
+    """Keep an echo going from a namespace; it must be whole at the end.
+
+    It is broken when nothing comes back for so many seconds.
+    """
     found, inside = Stream(), Inside(namespace)
-    thread = threading.Thread(target=inside.call, args=(found.run, address))
+    thread = threading.Thread(target=inside.call, args=(found.run, address, patience))
     thread.start()
     try:
         yield found

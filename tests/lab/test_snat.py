@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -32,6 +32,9 @@ pytestmark = [pytest.mark.root, pytest.mark.lab]
 INTERNET = str(ADDRESS)
 OUTSIDE, INSIDE = "172.20.0.10", "172.20.0.11"
 """Cluster IPs: of the internet's host, and of a pod of the primary ENI."""
+
+PATIENCE = 60.0
+"""Seconds for a connection that stands still on the way, and TCP's pauses after it."""
 
 MIGRATE = (sys.executable, "-m", "eniplug.core.cli", "migrate")
 PORT = 8000
@@ -76,27 +79,33 @@ class Place:
         return self.internet.call(probes.ask, address or self.public, port)
 
     @contextmanager
-    def streams(self) -> Generator[tuple[Stream, Stream]]:
+    def streams(self, patience: float = WITHIN) -> Generator[tuple[Stream, Stream]]:
         with (
-            stream(self.one.namespace, INTERNET) as one,
-            stream(self.two.namespace, INTERNET) as two,
+            stream(self.one.namespace, INTERNET, patience) as one,
+            stream(self.two.namespace, INTERNET, patience) as two,
         ):
-            until(lambda: min(one.rounds, two.rounds) > 20)
+            for each in (one, two):
+                goes_on(each)
             yield one, two
-            before = one.rounds, two.rounds
-            until(lambda: one.rounds > before[0] + 20 and two.rounds > before[1] + 20)
+            for each in (one, two):
+                goes_on(each)
 
     @contextmanager
-    def having(self, **settings: str) -> Generator[None]:
-        """Run the agent with other settings for a while; what goes on must go on."""
-        with self.streams():
+    def having(
+        self, settings: Mapping[str, str], patience: float = WITHIN
+    ) -> Generator[None]:
+        """Run the agent with other settings for a while; what goes on must go on.
+
+        A connection may stand still for ``patience``.
+        """
+        with self.streams(patience):
             self._restart(settings)
             try:
                 yield
             finally:
                 self._restart(dict.fromkeys(settings, "") | USUAL)
 
-    def _restart(self, settings: dict[str, str]) -> None:
+    def _restart(self, settings: Mapping[str, str]) -> None:
         ask(self.lab.names, "agent", number=1, do="stop")
         ask(self.lab.names, "agent", number=1, do="start", environment=settings)
 
@@ -114,6 +123,12 @@ def until(done: Callable[[], bool], within: float = 30.0) -> None:
     while not done():
         assert time.monotonic() < end, "it does not come to pass"
         time.sleep(0.02)
+
+
+def goes_on(stream: Stream) -> None:
+    """Wait for twenty rounds more, or for the end of a stream that broke."""
+    before = stream.rounds
+    until(lambda: stream.rounds > before + 20 or bool(stream.broken), PATIENCE)
 
 
 class Mirror:
@@ -366,7 +381,7 @@ def test_ranges_are_left_for_as_the_settings_say_and_node_ports_let_be(
         "AWS_EXTERNAL_SERVICE_CIDRS": "203.0.113.11/32",
         "AWS_VPC_CNI_NODE_PORT_SUPPORT": "false",
     }
-    with foreign_rules(place, "nft"), place.having(**settings):
+    with foreign_rules(place, "nft"), place.having(settings):
         excluded = [place.way(pod, INTERNET) for pod in (place.one, place.two)]
         service = place.way(place.two, "203.0.113.11")
         elsewhere = place.way(place.two, "198.18.0.1")
@@ -383,7 +398,7 @@ def test_with_external_snat_pods_leave_as_themselves_and_node_ports_answer(
 ) -> None:
     with (
         foreign_rules(place, "nft"),
-        place.having(AWS_VPC_K8S_CNI_EXTERNALSNAT="true"),
+        place.having({"AWS_VPC_K8S_CNI_EXTERNALSNAT": "true"}),
     ):
         assert place.way(place.one, INTERNET) == ("ens5", place.one.four)
         assert place.way(place.two, INTERNET) == ("ens6", place.two.four)
@@ -399,7 +414,9 @@ def test_another_mark_serves_as_well_and_source_ports_are_kept_on_request(
     }
     usual = [port_seen(place.two, port) == port for port in (20001, 20002)]
 
-    with foreign_rules(place, "nft"), place.having(**settings):
+    # A connection of the other ENI's pod bears the old mark: it stands still until that
+    # is the agent's again, and goes on when TCP tries once more.
+    with foreign_rules(place, "nft"), place.having(settings, PATIENCE):
         services_answer(place)
         kept = [port_seen(place.two, port) == port for port in (20003, 20004)]
         rules = place.node.call(command, ["ip", "rule"])
