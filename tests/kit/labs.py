@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from difflib import unified_diff
 from typing import Any
 
 from attrs import frozen
@@ -77,10 +78,14 @@ class LabHand(Lab):
                 return [line for line in lines if "proto kernel" not in line]
 
     def settles_to(self, before: list[str], within: float = 10.0) -> bool:
-        """Wait until a node looks as before; dead links are reaped after a second."""
+        """Wait until a node looks as before; dead links are reaped after a second.
+
+        What stays different is printed.
+        """
         end = time.monotonic() + within
-        while self.picture() != before:
+        while (now := self.picture()) != before:
             if time.monotonic() > end:
+                print("\n".join(unified_diff(before, now, lineterm="")))
                 return False
         return True
 
