@@ -6,6 +6,7 @@ run, and a thread that waits for anything but the processor (an address, a plugi
 lock) says so, and another one runs meanwhile.
 
 Who was free last works next: what it touched last is still in the processor's caches.
+What nobody waits for is done when no work waits either.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from threading import Lock, Thread, local
+from typing import Final
 
 from attrs import define, field
 
 Work = Callable[[], None]
 """Something to be done; raises nothing."""
+
+LATER: Final = 64
+"""So much may be put off for other work, and no more."""
 
 
 @define(eq=False)
@@ -42,6 +47,7 @@ class Crew:
         self._name = name
         self._mutex = Lock()
         self._work: deque[Work] = deque()
+        self._later: deque[Work] = deque()
         self._idle: list[_Hand] = []
         self._started = 0
         self._running = 0
@@ -52,6 +58,12 @@ class Crew:
         """Have it done by a thread of the crew."""
         with self._mutex:
             self._work.append(work)
+            self._call_up()
+
+    def put_off(self, work: Work) -> None:
+        """Have it done when nothing else waits, in the order in which it comes."""
+        with self._mutex:
+            self._later.append(work)
             self._call_up()
 
     def rests(self, within: float) -> bool:
@@ -69,23 +81,30 @@ class Crew:
         with self._mutex:
             self._over = True
             self._work.clear()
+            self._later.clear()
             for hand in self._idle:
                 hand.turn.release()
 
     def _call_up(self) -> None:
         """Begin what may begin; the mutex is held."""
-        while self._work and self._running < self._may_run:
+        while self._running < self._may_run and (self._work or self._later):
+            if not self._idle and self._started == self._most:
+                return
             if len(self._idle) == self._started:
                 self._busy.acquire()
             if self._idle:
                 hand = self._idle.pop()
-                hand.work = self._work.popleft()
+                hand.work = self._next()
                 hand.turn.release()
-            elif self._started < self._most:
-                self._start(_Hand(self._work.popleft()))
             else:
-                return
+                self._start(_Hand(self._next()))
             self._running += 1
+
+    def _next(self) -> Work | None:
+        """Take what is done next, if there is anything; the mutex is held."""
+        if self._work and len(self._later) < LATER:
+            return self._work.popleft()
+        return self._later.popleft() if self._later else None
 
     def _start(self, hand: _Hand) -> None:
         hand.turn.acquire()
@@ -99,8 +118,9 @@ class Crew:
             hand.work()
             hand.work = None  # an idle thread holds nothing of a pod
             with self._mutex:
-                if self._work and self._running <= self._may_run:
-                    hand.work = self._work.popleft()
+                if self._running <= self._may_run:
+                    hand.work = self._next()
+                if hand.work is not None:
                     continue
                 self._running -= 1
                 if self._over:

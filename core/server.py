@@ -176,7 +176,6 @@ class Server:
     # -- a request's thread ------------------------------------------------------------
 
     def _serve(self, connection: socket.socket, request: Request) -> None:
-        after: Callable[[], None] | None = None
         try:
             with connection:
                 connection.settimeout(self._patience)
@@ -187,12 +186,19 @@ class Server:
                     connection.sendall(encode_answer(status, output))
                 except OSError as error:
                     log.warning("the caller left before its answer", error=str(error))
-            after()
+            self._crew.put_off(partial(_follow_up, after))
         except Exception:
             log.exception("a request failed")
         finally:
             if request.netns is not None:
                 os.close(request.netns)
+
+
+def _follow_up(after: Callable[[], None]) -> None:
+    try:
+        after()
+    except Exception:
+        log.exception("what follows a request failed")
 
 
 def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:

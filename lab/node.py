@@ -29,9 +29,10 @@ AGENT = (sys.executable, "-m", "eniplug.core.cli", "agent")
 
 IMAGES = {
     "PYTHONMALLOC": "malloc",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"
+    ":glibc.malloc.tcache_count=60",
 }
-"""How the image sets memory (deploy/Dockerfile): the heap is in huge pages."""
+"""How the image sets memory (deploy/Dockerfile): one heap, in huge pages."""
 
 _PLUGINS = (Path("/usr/lib/cni"), Path("/usr/libexec/cni"))
 """Where distributions keep the CNI project's own plugins."""

@@ -8,7 +8,7 @@ from threading import Event, Lock
 
 import pytest
 
-from eniplug.core.crew import Crew, aside
+from eniplug.core.crew import LATER, Crew, aside
 from eniplug.core.locks import KeyLocks
 
 SOON = 5.0
@@ -67,6 +67,24 @@ def test_who_waits_lets_another_run_and_comes_back_at_once(crew: Crew) -> None:
     go.set()
     assert all(one.wait(SOON) for one in back)
     hold.set()
+
+
+def test_what_is_put_off_waits_for_all_work_but_not_for_ever() -> None:
+    crew, hold, over = Crew(1, 2, "test"), Event(), Event()
+    done: list[str] = []
+    crew.give(lambda: done.append("first") if hold.wait(SOON) else None)
+    for number in range(LATER + 1):
+        crew.put_off(lambda number=number: done.append(f"put off {number}"))  # type: ignore[misc]
+    crew.give(lambda: done.append("work"))
+    crew.put_off(over.set)
+
+    hold.set()
+
+    assert over.wait(SOON)
+    crew.dismiss()
+    # With what ends it 66 were put off: the work comes when there are less than 64.
+    assert done[:5] == ["first", "put off 0", "put off 1", "put off 2", "work"]
+    assert done[5:] == [f"put off {number}" for number in range(3, LATER + 1)]
 
 
 def test_no_more_threads_are_started_than_there_may_be(crew: Crew) -> None:
