@@ -6,12 +6,10 @@ Sub-commands are imported only when they are run, so ``eniplug --help`` stays qu
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 import click
-
-from eniplug.hooks.errors import EniplugError
 
 GROUP: Final = "eniplug.commands"
 
@@ -66,7 +64,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("eniplug"), prog_name="eniplug")
+@click.version_option(package_name="eniplug", prog_name="eniplug")
 def group() -> None:
     """Give every pod an address of the VPC.
 
@@ -79,7 +77,11 @@ def main() -> None:
     """Run the command line; what goes wrong is one line and its remedy."""
     try:
         group(prog_name="eniplug")
-    except EniplugError as error:
+    except Exception as error:
+        from eniplug.hooks.errors import EniplugError  # noqa: PLC0415 a third of --help
+
+        if not isinstance(error, EniplugError):
+            raise
         click.echo(f"eniplug: {error.message}\n{error.details}", err=True)
         sys.exit(1)
 
