@@ -26,6 +26,7 @@ from eniplug.cni.errors import CniError
 from eniplug.core import rebuild
 from eniplug.core.attach import Attachments
 from eniplug.core.audit import NOT_SHOWN
+from eniplug.core.beats import until_beat
 from eniplug.core.chain import Chain
 from eniplug.core.chains import Chains, own_chains, usable
 from eniplug.core.cloud import CloudWorker
@@ -71,9 +72,6 @@ log = structlog.get_logger()
 
 YOUNG: Final = 20_000
 """New objects after which the collector of garbage looks at those that are young."""
-
-HEARTBEAT: Final = 5.0
-"""Seconds between looks at the tombstones, and for pods whose host link is gone."""
 
 LOOK_ANYWAY: Final = 60.0
 """Seconds until all links are looked at though none is known to have moved."""
@@ -419,7 +417,7 @@ class Agent:
                     looked = time.monotonic()
             except EniplugError as error:
                 log.error("heartbeat", error=error.message)
-            if self._stop.wait(HEARTBEAT):
+            if self._stop.wait(until_beat(time.monotonic())):
                 break
         self._health.serving = False
 

@@ -25,6 +25,7 @@ from attrs import evolve
 
 from eniplug.core.arrivals import Arrivals, Receiver
 from eniplug.core.audit import Audit, Ward
+from eniplug.core.beats import BEAT, until_beat
 from eniplug.core.calls import Calls, Journal
 from eniplug.core.departures import Departures
 from eniplug.core.discover import Facts, is_managed
@@ -60,7 +61,7 @@ from eniplug.hooks.errors import (
 
 log = structlog.get_logger()
 
-IDLE: Final = 5.0
+IDLE: Final = BEAT
 """Seconds between looks when nobody wakes the worker: addresses cool, ENIs age."""
 
 GIVE_BACK_EVERY: Final = 30.0
@@ -233,6 +234,8 @@ class CloudWorker(Thread):
                 log.exception("the cloud worker's step failed")
                 self._pace.failed()
                 pause = self._pace.wait()
+            if pause == IDLE:
+                pause = until_beat(self._clock())
             if self._waker.wait(pause):
                 self._ending.wait(LET_PASS)
 

@@ -8,10 +8,13 @@ faulthandler's thread, which is not Python's.  Running pods do not notice.
 from __future__ import annotations
 
 import faulthandler
+import time
 from threading import Event, Thread
 from typing import Final
 
-PATIENCE: Final = 5.0
+from eniplug.core.beats import BEAT, until_beat
+
+PATIENCE: Final = 2.5 * BEAT
 """Seconds without a beat after which the process ends with status 1."""
 
 
@@ -39,6 +42,6 @@ class Heartbeat:
     def _run(self) -> None:
         while True:
             faulthandler.dump_traceback_later(self._patience, exit=True)
-            if self._end.wait(self._patience / 5):
+            if self._end.wait(min(until_beat(time.monotonic()), self._patience / 2)):
                 faulthandler.cancel_dump_traceback_later()
                 return

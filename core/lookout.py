@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from eniplug.core.beats import BEAT, until_beat
 from eniplug.core.discover import Facts
 from eniplug.core.ec2 import EniFacts
 from eniplug.core.imds import Metadata
@@ -20,7 +21,7 @@ from eniplug.hooks.errors import EniplugError
 
 log = structlog.get_logger()
 
-LOOK_EVERY: Final = 5.0
+LOOK_EVERY: Final = BEAT
 """Seconds between looks: two small requests.  The AWS VPC CNI looks each 30 s."""
 
 AFTER_TROUBLE: Final = 30.0
@@ -62,7 +63,7 @@ class Lookout:
         now = self._clock()
         if now < self._due:
             return
-        self._due = now + LOOK_EVERY
+        self._due = now + until_beat(now)
         try:
             self._look()
         except EniplugError as error:
