@@ -25,7 +25,7 @@ POUR: Final = 250
 """Milliseconds."""
 
 ROUNDS: Final = 9
-QUICK_ROUNDS: Final = 5
+QUICK_ROUNDS: Final = 3
 
 UDP: Final = "UDP"
 THERE: Final = "TCP there"

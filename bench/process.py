@@ -19,7 +19,7 @@ FEW: Final = 20
 
 AT_ONCE: Final = (1, 10, 50)
 ROUNDS: Final = 9
-QUICK_ROUNDS: Final = 5
+QUICK_ROUNDS: Final = 4
 CHAIN_ROUNDS: Final = 5
 CHAIN_PODS: Final = 10
 """A chain of the peer's takes a third of a second."""

@@ -23,7 +23,7 @@ from eniplug.lab.control import ask
 
 PODS: Final = 250
 STARTS: Final = 5
-QUICK_STARTS: Final = 3
+QUICK_STARTS: Final = 2
 HELPS: Final = 11
 IDLE: Final = AUDIT
 """Seconds: one look at everything, and a dozen of what comes each five seconds."""
