@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from threading import Event
 from typing import Final
@@ -402,23 +403,24 @@ class Agent:
 
     def _beat(self, attachments: Attachments, tombstones: Tombstones) -> None:
         self._health.serving = True
-        moves = Moves()
         absent: dict[int, float] = {}
         looked = float("-inf")
-        while True:
-            self._health.beat()
-            try:
-                tombstones.work_off()
-                if moves.any():
+        with closing(Moves()) as moves:
+            while True:
+                self._health.beat()
+                try:
+                    tombstones.work_off()
+                    since = time.monotonic() - looked
+                    moved = moves.any() or since >= LOOK_ANYWAY
+                    absent = attachments.sweep(absent, SWEEP_AFTER, moved=moved)
+                    if moved:
+                        looked = time.monotonic()
+                except EniplugError as error:
+                    # What has moved is asked no more: look at everything next time.
                     looked = float("-inf")
-                moved = time.monotonic() - looked >= LOOK_ANYWAY
-                absent = attachments.sweep(absent, SWEEP_AFTER, moved=moved)
-                if moved:
-                    looked = time.monotonic()
-            except EniplugError as error:
-                log.error("heartbeat", error=error.message)
-            if self._stop.wait(until_beat(time.monotonic())):
-                break
+                    log.error("heartbeat", error=error.message)
+                if self._stop.wait(until_beat(time.monotonic())):
+                    break
         self._health.serving = False
 
 

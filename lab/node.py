@@ -29,8 +29,7 @@ AGENT = (sys.executable, "-m", "eniplug.core.cli", "agent")
 
 IMAGES = {
     "PYTHONMALLOC": "malloc",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"
-    ":glibc.malloc.tcache_count=60",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1",
 }
 """How the image sets memory (deploy/Dockerfile): one heap, in huge pages."""
 

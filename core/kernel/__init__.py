@@ -26,7 +26,7 @@ from weakref import finalize
 
 from eniplug.core.crew import aside
 from eniplug.core.kernel import flows, graves, uapi
-from eniplug.core.kernel.changes import Changes, removal
+from eniplug.core.kernel.changes import Changes, removal, vanishes
 from eniplug.core.kernel.compare import Difference, differences
 from eniplug.core.kernel.decode import LinkInfo
 from eniplug.core.kernel.elements import Elements
@@ -181,15 +181,12 @@ class Kernel:
         """
         objects = sorted(objects, key=_RANK)[::-1]
         links = [one for one in objects if isinstance(one, _LINKS)]
-        going = {(HOST, one.name) for one in links}
-        going |= {(POD, one.peer) for one in links if isinstance(one, Veth)}
-        stays = [
-            one
-            for one in objects
-            if not one.with_link or (one.side, getattr(one, "link", None)) not in going
-        ]
+        names = {one.name for one in links}
+        peers = {one.peer for one in links if isinstance(one, Veth)}
         wrong: list[str] = []
-        in_pod = [one for one in stays if one.side is POD]
+        in_pod = [
+            one for one in objects if one.side is POD and not vanishes(one, peers)
+        ]
         if netns is not None and in_pod:
             try:
                 with self._pod(netns) as pod:
@@ -200,8 +197,8 @@ class Kernel:
                 wrong.append(error.message)
         with self._host() as host:
             messages: list[Message] = []
-            for one in stays:
-                if one.side is HOST:
+            for one in objects:
+                if one.side is HOST and not vanishes(one, names):
                     messages += removal(host, one)
             for link in links:
                 found = host.look(link.name)
