@@ -14,7 +14,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from bench.burst import Contender, Pod
-from eniplug.cni import executable_path
+from eniplug.cni import python_executable
 from eniplug.cni.conflist import Conflist
 from eniplug.core.kernel import Kernel
 from eniplug.lab import launch, netns
@@ -87,7 +87,9 @@ class BenchNode:
         """Return the same by the executable in Python."""
         path = self.folder / "python"
         path.mkdir(exist_ok=True)
-        shutil.copy(executable_path(), path / "eniplug")
+        program = path / "eniplug"
+        program.write_bytes(python_executable())
+        program.chmod(0o755)
         return Contender(
             name=name, chain=(entry(*plugins),), host=self.inside, path=path
         )

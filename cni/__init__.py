@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 
-def executable_path() -> Path:
-    """Return the source of the executable, to be installed as /opt/cni/bin/eniplug.
+def python_executable() -> bytes:
+    """Return the executable, to be installed as /opt/cni/bin/eniplug.
 
     It is one file that needs nothing but a Python of version 3.7 or newer.
     """
-    return Path(__file__).with_name("executable.py")
+    folder = Path(__file__).parent
+    source = (folder / "executable.py").read_text()
+    starter = (folder / "starter.py").read_text()
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    starter = starter.replace('DIGEST = ""', f'DIGEST = "{digest}"')
+    return starter.replace('SOURCE = r""', f"SOURCE = r'''{source}'''").encode()
 
 
 def native_path(machine: str = os.uname().machine) -> Path | None:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import click
 from attrs import asdict, frozen
 
-from eniplug.cni import executable_path, native_path
+from eniplug.cni import native_path, python_executable
 from eniplug.core.placing import Places, place, undo
 from eniplug.core.preflight import Finding, findings
 from eniplug.core.settings import FALSE, TRUE
@@ -37,8 +37,9 @@ def executable_of(kind: Literal["native", "python"] | None) -> bytes:
     if kind == "native" and native is None:
         msg = f"there is no native executable for {os.uname().machine}"
         raise ConfigError(msg, "take the one in Python: --executable python")
-    found = native if kind != "python" and native is not None else executable_path()
-    return found.read_bytes()
+    if native is None or kind == "python":
+        return python_executable()
+    return native.read_bytes()
 
 
 def sysctls_of(environ: Mapping[str, str]) -> dict[str, str]:

@@ -72,7 +72,13 @@ class Leftover:
                 store.close()
         links = kernel.links()
         found = [conf_dir / NAME] if (conf_dir / NAME).exists() else [None]
-        files = ("agent.sock", "agent.new", "tombstones/*", "state.db*")
+        files = (
+            "agent.sock",
+            "agent.new",
+            "executable.code*",
+            "tombstones/*",
+            "state.db*",
+        )
         return cls(
             conflist=found[0],
             parts=parts,

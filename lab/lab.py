@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from ipaddress import IPv4Address
-from pathlib import Path
 from typing import Any
 
-from eniplug.cni import executable_path, native_path
+from eniplug.cni import native_path, python_executable
 from eniplug.lab.chain import NodeChain
 from eniplug.lab.cloud import POD_SUBNETS, Cloud
 from eniplug.lab.control import Command
@@ -200,7 +199,7 @@ class Lab:
         self._faults = faults
 
 
-def _executable(kind: str) -> Path:
-    """Return the executable that is copied into the nodes."""
+def _executable(kind: str) -> bytes:
+    """Return the executable that is written into the nodes."""
     native = native_path() if kind == "native" else None
-    return native or executable_path()
+    return native.read_bytes() if native else python_executable()

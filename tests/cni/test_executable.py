@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import shutil
 import socket
@@ -717,3 +718,61 @@ def test_it_imports_next_to_nothing(tmp_path: Path) -> None:
 
     assert more <= {"_socket"}
     assert tombstones(tmp_path)
+
+
+# -- the one in Python is compiled once ------------------------------------------------
+
+
+def asks_for_versions(folder: Path) -> int:
+    """Run the executable in Python once; returns its exit status."""
+    program = python_program(folder / "eniplug", folder)
+    return program.run(environ("VERSION"), CONFIG).returncode
+
+
+@pytest.mark.root
+def test_what_was_compiled_is_run_the_next_time(tmp_path: Path) -> None:
+    assert asks_for_versions(tmp_path) == 0
+    kept = tmp_path / "executable.code"
+    digest, version, _ = kept.read_bytes().split(b" ", 2)
+    another = marshal.dumps(compile("posix._exit(7)", "another", "exec"))
+    kept.write_bytes(b" ".join((digest, version, another)))
+
+    assert asks_for_versions(tmp_path) == 7
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert {path.name for path in tmp_path.iterdir()} == {"eniplug", kept.name}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("what", ["empty", "cut", "of others", "linked", "older"])
+def test_what_is_not_as_it_was_written_is_compiled_again(
+    tmp_path: Path, what: str
+) -> None:
+    assert asks_for_versions(tmp_path) == 0
+    kept = tmp_path / "executable.code"
+    whole = kept.read_bytes()
+    digest, version, _ = whole.split(b" ", 2)
+    wrong = marshal.dumps(compile("posix._exit(7)", "another", "exec"))
+    kept.write_bytes(b" ".join((digest, version, wrong)))
+    if what == "empty":
+        kept.write_bytes(b"")
+    elif what == "cut":
+        kept.write_bytes(whole[:-1])
+    elif what == "of others":
+        os.chown(kept, 1, 1)
+    elif what == "linked":
+        kept.symlink_to(kept.rename(tmp_path / "elsewhere"))
+    else:
+        kept.write_bytes(b" ".join((digest[::-1], version, wrong)))
+
+    assert asks_for_versions(tmp_path) == 0
+    assert not kept.is_symlink()
+    assert kept.read_bytes() == whole
+    assert kept.stat().st_uid == 0
+
+
+def test_on_a_node_that_had_no_agent_nothing_is_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "none"
+    program = python_program(tmp_path / "eniplug", folder)
+
+    assert program.run(environ("VERSION"), CONFIG).returncode == 0
+    assert not folder.exists()

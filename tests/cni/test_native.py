@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
+from pathlib import Path
 
 import pytest
 
-from eniplug.cni import executable, executable_path, native_path
+from eniplug.cni import executable, native_path
 
-FOLDER = executable_path().parent / "native"
+PYTHON = Path(executable.__file__)
+FOLDER = PYTHON.with_name("native")
 MACHINES = {"x86_64": 62, "aarch64": 183}
 """ELF's numbers for them."""
 
@@ -64,7 +66,7 @@ def test_both_executables_give_the_same_reasons_and_remedies() -> None:
 
     here, there = (
         set(reasons.findall(path.read_text()))
-        for path in (FOLDER / "eniplug.c", executable_path())
+        for path in (FOLDER / "eniplug.c", PYTHON)
     )
 
     assert here

@@ -14,13 +14,13 @@ import pytest
 from attrs import frozen
 from click.testing import CliRunner
 
-from eniplug.cni import executable
+from eniplug.cni import python_executable
 from eniplug.core import atomic
 from eniplug.core.cli import group
 from eniplug.core.placing import BEFORE, RECORD, Places, place, undo
 from eniplug.hooks.errors import ConfigError, ReadError
 
-PYTHON = Path(executable.__file__).read_bytes()
+PYTHON = python_executable()
 SYSCTLS = {"net/ipv4/tcp_early_demux": "1", "net/ipv6/conf/all/disable_ipv6": "1"}
 IPV6 = {"DISABLE_TCP_EARLY_DEMUX": "true", "ENABLE_IPv6": "true"}
 

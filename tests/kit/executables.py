@@ -12,7 +12,7 @@ from typing import Protocol
 
 from attrs import frozen
 
-from eniplug.cni import executable, executable_path, native_path
+from eniplug.cni import executable, native_path, python_executable
 from kit.agents import LIMIT
 
 _SETTINGS = struct.Struct("<96s3I")
@@ -59,9 +59,9 @@ def python_program(
     path: Path, folder: Path, interpreter: str = sys.executable
 ) -> Program:
     """Copy the executable in Python."""
-    text = executable_path().read_text()
+    text = python_executable().decode()
     line = f'FOLDER = "{executable.FOLDER}"\n'
-    assert text.count(line) == 1
+    assert text.count(line) == 2  # the starter's, and the source's in it
     path.write_text(text.replace(line, f'FOLDER = "{folder}"\n'))
     return Program((interpreter, "-IS", str(path)))
 

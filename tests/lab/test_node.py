@@ -181,13 +181,8 @@ def test_agents_die_with_the_process_that_started_them() -> None:
         clear(names)
 
 
-def test_the_executable_and_the_machines_plugins_are_installed(
-    node: Node, tmp_path: Path
-) -> None:
-    source = tmp_path / "executable.py"
-    source.write_text("#!/bin/true\n")
-
-    node.install(source)
+def test_the_executable_and_the_machines_plugins_are_installed(node: Node) -> None:
+    node.install(b"#!/bin/true\n")
 
     assert node.inside.call((BIN / "eniplug").read_text) == "#!/bin/true\n"
     assert node.inside.call(os.access, BIN / "eniplug", os.X_OK)
@@ -196,12 +191,11 @@ def test_the_executable_and_the_machines_plugins_are_installed(
 
 
 def test_the_executable_has_the_names_that_are_asked_for_and_nobody_has(
-    node: Node, tmp_path: Path
+    node: Node,
 ) -> None:
-    source = tmp_path / "executable.py"
-    source.write_text("#!/bin/true\n")
-
-    node.install(source, {"aws-cni", "egress-cni", "bandwidth", "linkerd-cni"})
+    node.install(
+        b"#!/bin/true\n", {"aws-cni", "egress-cni", "bandwidth", "linkerd-cni"}
+    )
 
     for name in ("aws-cni", "egress-cni"):
         assert node.inside.call((BIN / name).samefile, BIN / "eniplug")

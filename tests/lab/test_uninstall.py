@@ -37,10 +37,14 @@ ENIPLUG = (sys.executable, "-m", "eniplug.core.cli")
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[LabHand]:
-    """One node that has state of others, looked at before the agent's first start."""
+    """One node that has state of others, looked at before the agent's first start.
+
+    Its executable is the one in Python, which leaves a file.
+    """
     first = f"{{ {'; '.join((*OTHERS, LOOK))}; }} > {BEFORE}"
     agent = f"test -e {BEFORE} || {first}; exec {' '.join(AGENT)}"
-    with a_lab("undo", nodes=1, agent=("sh", "-c", agent)) as hand:
+    command = ("sh", "-c", agent)
+    with a_lab("undo", nodes=1, agent=command, executable="python") as hand:
         yield hand
 
 
@@ -121,6 +125,7 @@ def test_an_uninstalled_node_is_as_before_the_first_start(lab: LabHand) -> None:
     done = json.loads(eniplug(lab, "uninstall", "--yes", "--force", "--json"))
 
     assert done["done"]
+    assert "/run/eniplug/executable.code" in done["files"]
     before = lab.inside("node1", "cat", BEFORE)
     assert "somebodys" in before
     assert lab.inside("node1", "sh", "-c", LOOK) == before
