@@ -21,8 +21,9 @@ from eniplug.hooks.errors import EniplugError
 
 log = structlog.get_logger()
 
-LOOK_EVERY: Final = BEAT
-"""Seconds between looks: two small requests.  The AWS VPC CNI looks each 30 s."""
+LOOK_EVERY: Final = 3 * BEAT
+"""Seconds between looks: two small requests, yet an idle agent's largest work.  The AWS
+VPC CNI looks each 30 s."""
 
 AFTER_TROUBLE: Final = 30.0
 """Seconds until the next look when IMDS does not answer, or the node is not settled."""
@@ -63,7 +64,7 @@ class Lookout:
         now = self._clock()
         if now < self._due:
             return
-        self._due = now + until_beat(now)
+        self._due = now + until_beat(now) + LOOK_EVERY - BEAT
         try:
             self._look()
         except EniplugError as error:
