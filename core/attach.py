@@ -131,7 +131,7 @@ class Attachments:
                 if part.life is not Life.LIVE:
                     self._remove(part, request.netns)
                 elif set(part.plugins) & set(request.plugins):
-                    if part.request == request.id:
+                    if part.request == request.id.hex():
                         return part
                     msg = (
                         f"container {part.pod.container_id} has an interface "
@@ -164,7 +164,7 @@ class Attachments:
                     leased=desk is not None,
                     objects=objects,
                     skipped=tuple(error.message for error in skipped),
-                    request=request.id,
+                    request=request.id.hex(),
                     made=time.time(),
                 )
             )

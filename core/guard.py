@@ -83,7 +83,8 @@ class Conduct:
         """Note a hook that returned or raised in time."""
         with self._mutex:
             self._hung = 0
-            self._count(seconds)
+            self.seconds += seconds
+            self.worst = max(self.worst, seconds)
         if seconds >= SLOW:
             log.warning(
                 "plugin slow", plugin=self.plugin, hook=hook, seconds=round(seconds, 3)
@@ -102,11 +103,8 @@ class Conduct:
             self._shut_until = self._clock() + PAUSE
             self.timeouts += 1
             self.last_error = error
-            self._count(seconds)
-
-    def _count(self, seconds: float) -> None:
-        self.seconds += seconds
-        self.worst = max(self.worst, seconds)
+            self.seconds += seconds
+            self.worst = max(self.worst, seconds)
 
     def told(self) -> dict[str, Any]:
         """Say it in what JSON can hold; times in milliseconds."""

@@ -35,7 +35,7 @@ class Life(StrEnum):
 class Part:
     """One conflist entry's share in an attachment.
 
-    ``request`` is the 16-byte id of the ADD that made it.  ``leased`` tells that the
+    ``request`` is the id of the ADD that made it, in hex.  ``leased`` tells that the
     allocation's addresses are out of our pool.  ``made`` is in seconds since the epoch.
     ``result`` is the CNI result in the form of 1.1.0, once there is one.  ``skipped``
     says of each plugin that failed, and that the pod goes without, why.
@@ -46,7 +46,7 @@ class Part:
     allocation: Allocation
     leased: bool
     objects: tuple[Object, ...]
-    request: bytes
+    request: str
     made: float
     life: Life = Life.PENDING
     result: Mapping[str, Any] | None = None

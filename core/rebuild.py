@@ -172,7 +172,7 @@ def _rebuilt(
         allocation=Allocation(nics=nics),
         leased=leased,
         objects=objects,
-        request=b"",
+        request="",
         made=time.time(),
         life=Life.LIVE,
         result={},

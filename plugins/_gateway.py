@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 from ipaddress import ip_network
 from typing import Final
 
-from eniplug.hooks import MAIN_TABLE, POD, Neighbor, Nic, Object, Route, Rule
-
-_alone = cache(ip_network)
-"""The network that has one address only; gateways are few and the same for all pods."""
+from eniplug.hooks import MAIN_TABLE, POD, Ip, Neighbor, Nic, Object, Route, Rule
 
 DEFAULT: Final = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
@@ -24,13 +21,7 @@ def through_gateway(nic: Nic) -> Iterator[Object]:
     """
     table = nic.index or MAIN_TABLE
     for gateway in nic.gateways:
-        yield Route(destination=_alone(gateway), link=nic.ifname, table=table)
-        yield Route(
-            destination=DEFAULT[gateway.version],
-            link=nic.ifname,
-            via=gateway,
-            table=table,
-        )
+        yield from _ways(gateway, nic.ifname, table)
         yield Neighbor(link=nic.ifname, address=gateway, mac=nic.host_mac)
         if nic.index:
             yield Route(
@@ -48,3 +39,11 @@ def through_gateway(nic: Nic) -> Iterator[Object]:
             table=table,
             side=POD,
         )
+
+
+@lru_cache(64)
+def _ways(gateway: Ip, link: str, table: int) -> tuple[Route, Route]:
+    """The routes to the gateway and by it: the same for nearly all pods."""
+    near = Route(destination=ip_network(gateway), link=link, table=table)
+    everywhere = DEFAULT[gateway.version]
+    return near, Route(destination=everywhere, link=link, via=gateway, table=table)

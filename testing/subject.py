@@ -107,7 +107,7 @@ class Subject:
             allocation=allocation,
             leased=True,
             objects=self._objects(case),
-            request=bytes(16),
+            request="0" * 32,
             made=1.0,
         )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Iterable
-from ipaddress import IPv6Address
+from ipaddress import IPv6Interface
 from typing import Final
 
 from eniplug.core.kernel import uapi
@@ -38,15 +38,15 @@ def await_usable(place: Namespace, objects: Iterable[Object]) -> None:
     for one in objects:
         if not isinstance(one, Address) or one.side is not place.side:
             continue
-        address = one.address.ip
-        while isinstance(address, IPv6Address) and not _is_local(place, address):
+        address = one.address
+        while isinstance(address, IPv6Interface) and not _is_local(place, address):
             if time.monotonic() > end:
                 msg = f"{one} is not usable within {WITHIN:g} s"
                 raise KernelError(msg, "see whether IPv6 is switched off in the pod")
             time.sleep(PAUSE)
 
 
-def _is_local(place: Namespace, address: IPv6Address) -> bool:
+def _is_local(place: Namespace, address: IPv6Interface) -> bool:
     """Ask where a packet for the address would go."""
     header = _ROUTE.pack(uapi.AF_INET6, 128, 0, 0, 0, 0, 0, 0, 0)
     body = header + attribute(uapi.RTA_DST, address.packed)

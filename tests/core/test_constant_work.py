@@ -88,7 +88,7 @@ class World:
                 allocation=allocation,
                 leased=True,
                 objects=self.chain.declare(pod, allocation, NODE),
-                request=bytes(16),
+                request="0" * 32,
                 made=time.time(),
             )
             self.state.live(self.state.begin(part), {})

@@ -154,7 +154,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
                 allocation=Allocation.of(pod, lease),
                 leased=True,
                 objects=of_pod(pod, number),
-                request=bytes(16),
+                request="0" * 32,
                 made=time.time(),
             )
             part = state.begin(part)

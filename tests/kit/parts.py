@@ -22,6 +22,6 @@ def a_part(pod: Pod, lease: Lease, *, made: float = 100.0) -> Part:
         allocation=Allocation.of(pod, lease),
         leased=True,
         objects=objects,
-        request=bytes(16),
+        request="0" * 32,
         made=made,
     )
