@@ -1,10 +1,10 @@
-#!/usr/bin/python3 -IS
 """What the container runtime runs: it asks the agent, and prints what that answers.
 
-One file, standard library only, CPython 3.7 and newer.  The interpreter's start is the
-greater part of its time: ``socket`` and ``json`` would double that, so ``_socket`` and
-``posix``, which are built in, are used.  `eniplug.cni.wire` has the form of what is
-sent.  ``native/eniplug.c`` is the same in C: what is changed here is changed there.
+Standard library only, CPython 3.7 and newer; on the node one file with `starter`.  The
+interpreter's start is the greater part of its time: ``socket`` and ``json`` would
+double that, so ``_socket`` and ``posix``, which are built in, are used.
+`eniplug.cni.wire` has the form of what is sent.  ``native/eniplug.c`` is the same in C:
+what is changed here is changed there.
 """
 
 import posix
@@ -255,14 +255,25 @@ def leave(request: bytes, folder: str) -> None:
         except FileExistsError:
             pass
     name = "%d.%d" % (time.time() * 1e6, posix.getpid())
-    hidden = graves + "/." + name
+    write(graves + "/" + name, graves + "/." + name, request)
+
+
+def keep(path: str, code: bytes) -> None:
+    """Keep what the starter has compiled, for the next start."""
+    try:
+        write(path, "%s.%d" % (path, posix.getpid()), code)
+    except OSError:
+        pass  # there has been no agent, or there is no room
+
+
+def write(path: str, hidden: str, data: bytes) -> None:
+    """Write a file that appears whole or not at all; raises OSError."""
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
     descriptor = posix.open(hidden, flags, 0o600)
     try:
-        left = request
-        while left:
-            left = left[posix.write(descriptor, left) :]
-        posix.rename(hidden, graves + "/" + name)
+        while data:
+            data = data[posix.write(descriptor, data) :]
+        posix.rename(hidden, path)
     except OSError:
         posix.unlink(hidden)
         raise
@@ -309,7 +320,3 @@ def report(error: RefusedError, stdin: bytes) -> bytes:
 def show(text: bytes) -> str:
     """Make bytes of the environment readable."""
     return text.decode("ascii", "backslashreplace")
-
-
-if __name__ == "__main__":
-    posix._exit(main())  # pyright: ignore[reportPrivateUsage]

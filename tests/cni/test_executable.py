@@ -723,6 +723,9 @@ def test_it_imports_next_to_nothing(tmp_path: Path) -> None:
 # -- the one in Python is compiled once ------------------------------------------------
 
 
+OTHER = "import posix; posix._exit(7)"
+
+
 def asks_for_versions(folder: Path) -> int:
     """Run the executable in Python once; returns its exit status."""
     program = python_program(folder / "eniplug", folder)
@@ -734,7 +737,7 @@ def test_what_was_compiled_is_run_the_next_time(tmp_path: Path) -> None:
     assert asks_for_versions(tmp_path) == 0
     kept = tmp_path / "executable.code"
     digest, version, _ = kept.read_bytes().split(b" ", 2)
-    another = marshal.dumps(compile("posix._exit(7)", "another", "exec"))
+    another = marshal.dumps(compile(OTHER, "another", "exec"))
     kept.write_bytes(b" ".join((digest, version, another)))
 
     assert asks_for_versions(tmp_path) == 7
@@ -751,7 +754,7 @@ def test_what_is_not_as_it_was_written_is_compiled_again(
     kept = tmp_path / "executable.code"
     whole = kept.read_bytes()
     digest, version, _ = whole.split(b" ", 2)
-    wrong = marshal.dumps(compile("posix._exit(7)", "another", "exec"))
+    wrong = marshal.dumps(compile(OTHER, "another", "exec"))
     kept.write_bytes(b" ".join((digest, version, wrong)))
     if what == "empty":
         kept.write_bytes(b"")

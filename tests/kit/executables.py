@@ -60,9 +60,8 @@ def python_program(
 ) -> Program:
     """Copy the executable in Python."""
     text = python_executable().decode()
-    line = f'FOLDER = "{executable.FOLDER}"\n'
-    assert text.count(line) == 2  # the starter's, and the source's in it
-    path.write_text(text.replace(line, f'FOLDER = "{folder}"\n'))
+    assert text.count(executable.FOLDER) == 2  # where the code is kept, and the rest
+    path.write_text(text.replace(executable.FOLDER, str(folder)))
     return Program((interpreter, "-IS", str(path)))
 
 
