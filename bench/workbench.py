@@ -26,6 +26,7 @@ from bench.node import entry
 from eniplug.cni.wire import Request
 from eniplug.core.attach import Attachments
 from eniplug.core.chains import Chains
+from eniplug.core.garbage import freeze
 from eniplug.core.kernel import Kernel
 from eniplug.core.kernel.home import Home
 from eniplug.core.kernel.netlink import Message, NetlinkError, Socket
@@ -166,8 +167,7 @@ class Workbench:
         )
         config = {**entry(*plugins), "cniVersion": VERSION, "name": NETWORK}
         self._stdin = json.dumps(config).encode()
-        gc.collect()
-        gc.freeze()
+        freeze()
 
     def answer(self, command: Command, pod: Pod) -> None:
         """Carry a request out. Raises RuntimeError when it is refused."""

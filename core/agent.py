@@ -8,7 +8,6 @@ who wait, half a second for the rest.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import time
@@ -35,6 +34,7 @@ from eniplug.core.discover import Facts, discover, eni_of
 from eniplug.core.ec2 import Cloud
 from eniplug.core.ec2_boto import Ec2
 from eniplug.core.entries import own_entries
+from eniplug.core.garbage import freeze
 from eniplug.core.guard import Guard
 from eniplug.core.heartbeat import Heartbeat
 from eniplug.core.host import AgentHost, Bounds, Card
@@ -70,9 +70,6 @@ from eniplug.hooks import Block, Eni, Ip, Node
 from eniplug.hooks.errors import CancelledError, ConfigError, EniplugError, KernelError
 
 log = structlog.get_logger()
-
-YOUNG: Final = 20_000
-"""New objects after which the collector of garbage looks at those that are young."""
 
 LOOK_ANYWAY: Final = 60.0
 """Seconds until all links are looked at though none is known to have moved."""
@@ -218,7 +215,7 @@ class Agent:
         reaper.start()
         worker.start()
         self._await_addresses(state)
-        _freeze()
+        freeze()
         server.open()
         install_conflist(self._options.conf_dir, self._conflist.text)
         kube.start()
@@ -432,17 +429,6 @@ def _settle_intents(store: Store) -> None:
     for token, what in store.intents().items():
         log.warning("an earlier call was cut off", what=what)
         store.done(token)
-
-
-def _freeze() -> None:
-    """Have what the start made, which is never garbage, not looked at again.
-
-    An ADD makes some thousand objects and hardly any garbage in circles: at Python's
-    own threshold (700) it would be looked at three times while it runs.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG, 10, 10)
 
 
 def _pages(metrics: Metrics, health: Health) -> Pages:
