@@ -96,7 +96,17 @@ class Store:
     def _unwritable(self, error: sqlite3.Error) -> StoreError:
         return StoreError(f"the store {self.path} cannot be written: {error}")
 
-    def _commit(self, *steps: Step) -> None:
+    def _commit(self, statement: str, values: Sequence[object]) -> int:
+        """Make one statement a commit; returns a new row's id.
+
+        It needs no transaction around it, which would let other threads in thrice.
+        """
+        try:
+            return self._db.execute(statement, values).lastrowid or 0
+        except sqlite3.Error as error:
+            raise self._unwritable(error) from error
+
+    def _commit_all(self, *steps: Step) -> None:
         """Make all steps one commit, or none of them."""
         try:
             self._db.execute("begin immediate")
@@ -134,37 +144,30 @@ class Store:
     def begin(self, part: Part) -> Part:
         """Commit a new part, before anything of it is done. Returns it with its id."""
         pod = part.pod
-        row = part.life, pod.container_id, pod.ifname, record_of(part)
-        self._commit(
-            (
-                "insert into parts (life, container_id, ifname, record)"
-                " values (?, ?, ?, ?)",
-                [row],
-            )
+        number = self._commit(
+            "insert into parts (life, container_id, ifname, record)"
+            " values (?, ?, ?, ?)",
+            (part.life, pod.container_id, pod.ifname, record_of(part)),
         )
-        (number,) = self._db.execute("select last_insert_rowid()").fetchone()
         return evolve(part, id=number)
 
     def update(self, part: Part, *, whole: bool = False) -> None:
         """Commit a part's life and result; all of it when ``whole``."""
         result = None if part.result is None else _encode(part.result)
-        steps: list[Step] = [
-            (
-                "update parts set life = ?, result = ? where id = ?",
-                [(part.life, result, part.id)],
-            )
-        ]
         if whole:
-            record = record_of(part)
-            steps.append(
-                ("update parts set record = ? where id = ?", [(record, part.id)])
+            self._commit(
+                "update parts set life = ?, result = ?, record = ? where id = ?",
+                (part.life, result, record_of(part), part.id),
             )
-        self._commit(*steps)
+        else:
+            self._commit(
+                "update parts set life = ?, result = ? where id = ?",
+                (part.life, result, part.id),
+            )
 
     def mark(self, part: Part) -> None:
         """Commit a part's life alone."""
-        row = part.life, part.id
-        self._commit(("update parts set life = ? where id = ?", [row]))
+        self._commit("update parts set life = ? where id = ?", (part.life, part.id))
 
     def drop(self, part: Part, cooling: Mapping[Ip, float]) -> None:
         """Forget a part; in the same commit its addresses begin to cool.
@@ -172,7 +175,7 @@ class Store:
         ``cooling`` gives the end of it in seconds since the epoch.
         """
         rests = [(str(address), until) for address, until in cooling.items()]
-        self._commit(
+        self._commit_all(
             ("delete from parts where id = ?", [(part.id,)]),
             ("insert or replace into cooling values (?, ?)", rests),
         )
@@ -220,7 +223,7 @@ class Store:
             )
             for one in objects
         ]
-        self._commit(
+        self._commit_all(
             ("delete from node_objects", [()]),
             ("insert into node_objects values (?, ?, ?)", rows),
         )
@@ -231,11 +234,11 @@ class Store:
 
     def keep_mark(self, eni: str, mark: int) -> None:
         """Remember an ENI's number."""
-        self._commit(("insert or replace into marks values (?, ?)", [(eni, mark)]))
+        self._commit("insert or replace into marks values (?, ?)", (eni, mark))
 
     def drop_mark(self, eni: str) -> None:
         """Forget an ENI that is gone."""
-        self._commit(("delete from marks where eni = ?", [(eni,)]))
+        self._commit("delete from marks where eni = ?", (eni,))
 
     # -- addresses and calls -----------------------------------------------------------
 
@@ -247,12 +250,12 @@ class Store:
     def cooled(self, addresses: Iterable[Ip]) -> None:
         """Forget that these were cooling."""
         rows = [(str(address),) for address in addresses]
-        self._commit(("delete from cooling where address = ?", rows))
+        self._commit_all(("delete from cooling where address = ?", rows))
 
     def keep(self, kept: Mapping[Ip, str], until: Mapping[Ip, float]) -> None:
         """Remember all that is kept, by key, and until when those cool that are new."""
         record = json.dumps({str(address): key for address, key in kept.items()})
-        self._commit(
+        self._commit_all(
             ("insert or replace into facts values (?, ?)", [(KEPT, record)]),
             (
                 "insert into cooling values (?, ?) on conflict (address)"
@@ -269,12 +272,12 @@ class Store:
     def keep_blocks(self, eni: str, blocks: Iterable[Block], reason: str = "") -> None:
         """Remember that these are an ENI's; ``reason`` if they are in quarantine."""
         rows = [(str(block), eni, reason) for block in blocks]
-        self._commit(("insert or replace into blocks values (?, ?, ?)", rows))
+        self._commit_all(("insert or replace into blocks values (?, ?, ?)", rows))
 
     def drop_blocks(self, blocks: Iterable[Block]) -> None:
         """Forget blocks that are no longer this node's."""
         rows = [(str(block),) for block in blocks]
-        self._commit(("delete from blocks where block = ?", rows))
+        self._commit_all(("delete from blocks where block = ?", rows))
 
     def blocks(self) -> dict[str, dict[Block, str]]:
         """What each ENI has: block to reason, empty if it is not in quarantine."""
@@ -286,7 +289,7 @@ class Store:
 
     def keep_fact(self, name: str, record: str) -> None:
         """Remember what EC2 and IMDS said, for a start without them."""
-        self._commit(("insert or replace into facts values (?, ?)", [(name, record)]))
+        self._commit("insert or replace into facts values (?, ?)", (name, record))
 
     def fact(self, name: str) -> str | None:
         """What was said last, or None."""
@@ -296,11 +299,11 @@ class Store:
 
     def intend(self, token: str, what: str) -> None:
         """Commit a cloud call's intent, before the call."""
-        self._commit(("insert or replace into intents values (?, ?)", [(token, what)]))
+        self._commit("insert or replace into intents values (?, ?)", (token, what))
 
     def done(self, token: str) -> None:
         """Forget an intent whose call has been followed up."""
-        self._commit(("delete from intents where token = ?", [(token,)]))
+        self._commit("delete from intents where token = ?", (token,))
 
     def intents(self) -> dict[str, str]:
         """Calls that were begun and not followed up."""

@@ -55,10 +55,10 @@ CUT = 42
 MOST = 400
 """Points; a run that has more of them hangs."""
 
-COMMIT = getattr(Store, "_commit").__code__  # noqa: B009
+COMMITS = [getattr(Store, name).__code__ for name in ("_commit", "_commit_all")]
 POINTS: dict[tuple[object, str], str] = {
-    (COMMIT, "call"): "store, before",
-    (COMMIT, "return"): "store, committed",
+    **{(code, "call"): "store, before" for code in COMMITS},
+    **{(code, "return"): "store, committed" for code in COMMITS},
     (getattr(MemoryCloud, "_begin").__code__, "call"): "EC2, before",  # noqa: B009
     (getattr(MemoryCloud, "_end").__code__, "call"): "EC2, answer lost",  # noqa: B009
     (Socket.send.__code__, "call"): "netlink",

@@ -24,22 +24,24 @@ from eniplug.core.cli import main
 from eniplug.core.kernel.netlink import Socket
 from eniplug.core.store import Store
 
-POINTS: Final[dict[str, tuple[Callable[..., Any], set[str]]]] = {
+COMMITS: Final = [getattr(Store, name) for name in ("_commit", "_commit_all")]
+
+POINTS: Final[dict[str, tuple[list[Callable[..., Any]], set[str]]]] = {
     # Before what is done in it, and after.
-    "store": (getattr(Store, "_commit"), {"call", "return"}),  # noqa: B009
+    "store": (COMMITS, {"call", "return"}),
     # So it is with a context manager: that is called twice.
-    "EC2": (getattr(ec2_boto, "_asking").__wrapped__, {"call"}),  # noqa: B009
-    "netlink": (Socket.send, {"call"}),
+    "EC2": ([getattr(ec2_boto, "_asking").__wrapped__], {"call"}),  # noqa: B009
+    "netlink": ([Socket.send], {"call"}),
 }
 
 
 def die_at(kind: str, number: int) -> None:
     """Let this process be killed at a point, whichever thread comes to it."""
-    (function, events), passed = POINTS[kind], count(1)
-    code = function.__code__
+    (functions, events), passed = POINTS[kind], count(1)
+    codes = {function.__code__ for function in functions}
 
     def profile(frame: FrameType, event: str, _: Any) -> None:
-        if event in events and frame.f_code is code and next(passed) == number:
+        if event in events and frame.f_code in codes and next(passed) == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
     threading.setprofile(profile)
