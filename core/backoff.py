@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Final
 
 from attrs import define
@@ -39,10 +39,11 @@ class Backoff:
         self._clock = clock
         self._fights: dict[Hashable, _Fight] = {}
 
-    def note(self, key: Hashable, what: str) -> float:
-        """Say that an object is put back now; returns the pause before the next time.
+    def note(self, changed: Iterable[tuple[Hashable, str]]) -> list[float]:
+        """Say what is put back now; returns the pause of each before the next time.
 
-        ``what`` is the object in words.  What has had peace for a while is forgotten.
+        Each is a key and the object in words.  What has had peace for a while is
+        forgotten.
         """
         now = self._clock()
         self._fights = {
@@ -50,10 +51,13 @@ class Backoff:
             for key, one in self._fights.items()
             if now - one.last < _pause(one.times) + PEACE
         }
-        fight = self._fights.setdefault(key, _Fight(what, 0, now))
-        fight.times += 1
-        fight.last = now
-        return _pause(fight.times)
+        pauses: list[float] = []
+        for key, what in changed:
+            fight = self._fights.setdefault(key, _Fight(what, 0, now))
+            fight.times += 1
+            fight.last = now
+            pauses.append(_pause(fight.times))
+        return pauses
 
     def wait(self, key: Hashable) -> float:
         """Seconds until an object may be put back; 0.0 if it may be now."""

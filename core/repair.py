@@ -312,9 +312,9 @@ class Repair:
 
     def _note(self, changed: Sequence[Difference]) -> None:
         """Count what was put back; say so where somebody keeps changing it."""
+        pauses = self._backoff.note((d.object.key, str(d.object)) for d in changed)
         self._count += len(changed)
         self._at = time.monotonic()
-        pauses = [self._backoff.note(d.object.key, str(d.object)) for d in changed]
         fights = [d for d, pause in zip(changed, pauses, strict=True) if pause]
         if fights:
             log.warning(

@@ -5,6 +5,8 @@ from itertools import pairwise
 from eniplug.core.backoff import AT_ONCE, FIRST, LONGEST, PEACE, Backoff
 from eniplug.testing.clock import HandClock
 
+RULE = ("rule", "the rule")
+
 
 def test_what_is_lost_now_and_then_is_put_back_at_once() -> None:
     clock = HandClock()
@@ -12,7 +14,7 @@ def test_what_is_lost_now_and_then_is_put_back_at_once() -> None:
 
     for _ in range(10 * AT_ONCE):
         assert backoff.wait("rule") == 0.0
-        backoff.note("rule", "the rule")
+        backoff.note([RULE])
         clock.advance(PEACE)
 
 
@@ -22,7 +24,7 @@ def test_what_is_lost_again_and_again_has_ever_longer_pauses() -> None:
     pauses = []
 
     for _ in range(AT_ONCE + 10):
-        pauses.append(backoff.note("rule", "the rule"))
+        pauses += backoff.note([RULE])
         clock.advance(backoff.wait("rule"))
 
     assert pauses[: AT_ONCE - 1] == [0.0] * (AT_ONCE - 1)
@@ -37,7 +39,7 @@ def test_one_fight_holds_up_nothing_else() -> None:
     backoff = Backoff(clock)
 
     for _ in range(AT_ONCE):
-        backoff.note("rule", "the rule")
+        backoff.note([RULE])
 
     assert backoff.wait("rule") == FIRST
     assert backoff.wait("route") == 0.0

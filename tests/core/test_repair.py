@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -101,12 +102,35 @@ class Bench:
     def whole(self) -> bool:
         return not self.kernel.check(self.all, None)
 
-    def damage(self, command: str) -> None:
-        """Have somebody else do something, and wait until it is put right."""
+    def rests(self) -> bool:
+        """Whether repair has ended, and counted, what it was at."""
+        keys = [part.key for part in self.parts]
+        with self.scope.held(), self.attachments.held(keys) as held:
+            return not held.busy
+
+    def provoke(self, command: str) -> None:
+        """Have somebody else do something, and wait until some of it is put back."""
         count = self.repair.told()["put_back"]
         run("sh", "-c", command)
         until(lambda: self.repair.told()["put_back"] > count)
+
+    def damage(self, command: str) -> None:
+        """Have somebody else do something, and wait until it is put right."""
+        self.provoke(command)
         until(self.whole)
+        until(self.rests)
+
+    @contextmanager
+    def at_work_on(self, part: Part) -> Generator[None]:
+        """Hold a pod as a request does, as soon as repair has let go of it."""
+        end = time.monotonic() + WITHIN
+        while time.monotonic() < end:
+            with self.attachments.held([part.key]) as held:
+                if held.parts == [part]:
+                    yield
+                    return
+            time.sleep(0.002)
+        raise AssertionError(part)
 
     def look(self) -> list[str]:
         """Lines of all that is compared as text, but for what the kernel does alone."""
@@ -246,8 +270,7 @@ def test_a_request_at_work_on_a_pod_is_not_disturbed(bench: Bench) -> None:
     rule = next(one for one in part.objects if isinstance(one, Rule))
     lost = ("ip", "rule", "del", "priority", "512", "to", "10.1.0.11")
 
-    with bench.attachments.held([part.key]) as held:
-        assert held.parts == [part]
+    with bench.at_work_on(part):
         run(*lost)
         run("ip", "rule", "del", "priority", "512", "to", "10.1.0.12")
         until(lambda: len(bench.kernel.check(bench.all, None)) == 1)
@@ -257,7 +280,7 @@ def test_a_request_at_work_on_a_pod_is_not_disturbed(bench: Bench) -> None:
 
 
 def test_a_fight_ends_in_ever_longer_pauses(bench: Bench) -> None:
-    mine = ("priority", "1024", "fwmark", "0x80/0x80", "lookup", "main")
+    delete = "ip rule del priority 1024 fwmark 0x80/0x80 lookup main"
     rule = next(o for o in bench.all if isinstance(o, Rule) and o.priority == 1024)
 
     def is_whole() -> bool:
@@ -268,10 +291,9 @@ def test_a_fight_ends_in_ever_longer_pauses(bench: Bench) -> None:
 
     deleted = 0
     while not is_fought_over():
-        run("ip", "rule", "del", *mine)
+        bench.provoke(delete)
         deleted += 1
-        until(is_whole)
-    run("ip", "rule", "del", *mine)
+    run("sh", "-c", delete)
 
     assert deleted <= AT_ONCE
     assert until(is_whole) > FIRST / 2
@@ -286,7 +308,7 @@ def test_a_plan_tells_of_a_pod_whose_link_is_gone_and_of_what_is_fought_over(
     part = bench.parts[20]
     rule = next(one for one in part.objects if isinstance(one, Rule))
 
-    with bench.attachments.held([part.key]):  # so that repair leaves it alone
+    with bench.at_work_on(part):  # so that repair leaves it alone
         run("ip", "rule", "del", "priority", "512", "to", "10.1.0.20")
         (scope,) = planner.told()["scopes"]
 
