@@ -12,11 +12,11 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address, ip_interface, ip_network
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import structlog
 from attrs import define, field
@@ -110,19 +110,10 @@ class StagedState(State):
 
     def begin(self, part: Part) -> Part:
         """See `State.begin`."""
-        self.stages.end("… request, hooks")
+        self.stages.end("… request, hooks, result")
         begun = super().begin(part)
-        self.stages.end("… commit: pending")
+        self.stages.end("… commit")
         return begun
-
-    def live(
-        self, part: Part, result: Mapping[str, Any], foreign: Collection[Object] = ()
-    ) -> Part:
-        """See `State.live`."""
-        self.stages.end("… result")
-        alive = super().live(part, result, foreign)
-        self.stages.end("… commit: live")
-        return alive
 
 
 class StagedKernel(Kernel):
@@ -182,7 +173,7 @@ class Workbench:
             self.stages.begin()
             status, output, after = self._requests.handle(request, lambda: True)
             if command == "ADD":
-                self.stages.end("… answer, log")
+                self.stages.end("… answer")
             self.stages.note(command, began)
             after()
         if status:

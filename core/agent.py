@@ -226,6 +226,7 @@ class Agent:
         for one in (kube, repair, worker, reaper):
             one.stop()
         server.close(STOP_GRACE)
+        attachments.catch_up()
         self._http.close()
         log.info("stopped")
 

@@ -1,6 +1,6 @@
 """What ADD, DEL, CHECK and GC do to attachments.
 
-ADD: hooks; commit the part as pending; kernel; commit it as live; answer.  DEL removes
+ADD: hooks; commit the part as pending; kernel; answer; commit it as live.  DEL removes
 what the store says was applied, whatever the configuration is today.  Hooks, the pool
 and the store stay outside the kernel lock, so a slow plugin or an empty pool holds
 nobody else up.
@@ -32,7 +32,7 @@ from eniplug.core.parts import AttachmentKey, Life, Part
 from eniplug.core.public import declared, is_refusal
 from eniplug.core.result import allocation_of, result_of
 from eniplug.core.state import Desk, State, Waiter, cancelled
-from eniplug.hooks import Allocation, Keep, Node, Pod
+from eniplug.hooks import Allocation, Keep, Node, Pod, Veth
 from eniplug.hooks.errors import (
     CheckError,
     EniLimitError,
@@ -156,6 +156,7 @@ class Attachments:
                 allocation = _given(pod, siblings)
             skipped: list[PluginError] = []
             objects = chain.declare(pod, allocation, self._node(), skipped.append)
+            result = result_of(objects, pod, allocation, request.sandbox)
             part = self._state.begin(
                 Part(
                     pod=pod,
@@ -166,6 +167,7 @@ class Attachments:
                     skipped=tuple(error.message for error in skipped),
                     request=request.id.hex(),
                     made=time.time(),
+                    result=result,
                 )
             )
             self._await_elastic_ips(part, request.here)
@@ -173,8 +175,9 @@ class Attachments:
                 foreign = self._kernel.apply(part.objects, netns, part.alias)
             applied = True
             self._kernel.forget(part.objects)
-            result = result_of(part.objects, pod, allocation, request.sandbox)
-            return self._state.live(part, result, foreign)
+            if foreign or not _links_of(part):
+                return self._state.live(part, result, foreign)
+            return self._state.alive(part)
         except BaseException:
             if part is not None:
                 self._undo(part, netns, applied=applied)
@@ -417,18 +420,45 @@ class Attachments:
 
     # -- the agent's own ---------------------------------------------------------------
 
+    def catch_up(self) -> None:
+        """Have the store know which parts are live; if it cannot, the next time."""
+        try:
+            self._state.catch_up()
+        except StoreError as error:
+            log.error("the store is behind", error=error.message)
+
     def recover(self) -> None:
-        """Remove what a crash cut off: pending and dying parts.
+        """Remove what a crash cut off: dying parts, and pending ones that are not made.
 
         Called before the socket is opened.  What running pods lack on the host is the
         repair's business.
         """
+        with self._kernel.lock:
+            links = self._kernel.links()
         for part in self._state.parts():
-            if part.life is not Life.LIVE:
+            if part.life is Life.PENDING and self._is_made(part, links):
+                self._kernel.forget(part.objects)
+                self._state.alive(part)
+                log.info("the crash cut off an answer", **_names(part))
+            elif part.life is not Life.LIVE:
                 log.info(
                     "removing what a crash cut off", life=part.life, **_names(part)
                 )
                 self._try_remove(part)
+        self.catch_up()
+
+    def _is_made(self, part: Part, links: Mapping[str, LinkInfo]) -> bool:
+        """Whether the kernel was done with a pending part, and refused nothing of it.
+
+        Its links are raised after all that is in the pod.  What is missing on the host
+        repair makes; what is there with another value somebody else has made.
+        """
+        found = [links.get(name) for name in _links_of(part)]
+        if not found or part.result is None:  # an earlier agent's has no result yet
+            return False
+        if not all(link and link.up and link.alias == part.alias for link in found):
+            return False
+        return all(d.found is None for d in self._kernel.check(part.objects, None))
 
     @contextmanager
     def held(self, keys: Iterable[AttachmentKey]) -> Generator[Held]:
@@ -498,6 +528,11 @@ def _given(pod: Pod, siblings: Iterable[Part]) -> Allocation:
     """
     ours = (part.allocation for part in siblings if part.leased and pod.prev)
     return next(ours, None) or allocation_of(pod)
+
+
+def _links_of(part: Part) -> list[str]:
+    """The host links that a part has made; none where another plugin made them."""
+    return [one.name for one in part.objects if isinstance(one, Veth)]
 
 
 def is_alive(part: Part, links: Mapping[str, Any]) -> bool:

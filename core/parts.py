@@ -1,8 +1,8 @@
 """Parts: what one conflist entry added to an attachment.
 
 A part is ``pending`` from before the first kernel message, ``live`` from before its
-answer, ``dying`` from the beginning of its end.  An attachment is the parts that share
-a container id and an interface name.
+answer (in the store from soon after it), ``dying`` from the beginning of its end.  An
+attachment is the parts that share a container id and an interface name.
 """
 
 from __future__ import annotations

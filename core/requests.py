@@ -218,6 +218,7 @@ class Requests:
             with self._mutex:
                 self._adds -= 1
         attached = {"pod": part.pod, "allocation": part.allocation}
+        later.append(self._attachments.catch_up)
         later.append(partial(chain.observe, "attached", **attached))
         return result_for(part, conf, call.netns)
 

@@ -202,6 +202,7 @@ class State:
         self._elastic_ips = Standing()
         self._slots_used: set[int] = set()
         self._slots_free: list[int] = []
+        self._unwritten: set[int] = set()
         self._marks = store.marks()
         self._still_cooling = store.cooling()
         self._still_kept = store.kept()
@@ -518,7 +519,7 @@ class State:
     def live(
         self, part: Part, result: Mapping[str, Any], foreign: Collection[Object] = ()
     ) -> Part:
-        """Commit that a part is whole, before its ADD is answered.
+        """Commit that a part is whole; see `alive` for what need not wait for that.
 
         ``foreign`` objects were there before: they are used, but not ours to remove.
         """
@@ -538,12 +539,34 @@ class State:
             self.wake_cloud()
         return alive
 
+    def alive(self, part: Part) -> Part:
+        """Know that a part is whole, before its ADD is answered.
+
+        It was committed with its result, and its link, which is raised last, tells the
+        same: the store hears of it with the next `catch_up`.
+        """
+        alive = evolve(part, life=Life.LIVE)
+        with self._mutex:
+            self._parts[part.key][part.id] = alive
+            self._unwritten.add(part.id)
+        if part.id in self._tenants:
+            self.wake_cloud()
+        return alive
+
+    def catch_up(self) -> None:
+        """Commit which parts are live, as far as only their links tell."""
+        with self._mutex:
+            if self._unwritten:
+                self._store.enliven(self._unwritten)
+                self._unwritten.clear()
+
     def dying(self, part: Part) -> Part:
         """Commit that a part is about to be removed."""
         with self._mutex:
             held = self._parts[part.key]
             part = evolve(held[part.id], life=Life.DYING)
             self._store.mark(part)
+            self._unwritten.discard(part.id)
             held[part.id] = part
         if part.id in self._tenants:
             self.wake_cloud()

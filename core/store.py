@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from attrs import evolve
 
@@ -143,27 +143,31 @@ class Store:
 
     def begin(self, part: Part) -> Part:
         """Commit a new part, before anything of it is done. Returns it with its id."""
-        pod = part.pod
+        pod, result = part.pod, _text(part.result)
         number = self._commit(
-            "insert into parts (life, container_id, ifname, record)"
-            " values (?, ?, ?, ?)",
-            (part.life, pod.container_id, pod.ifname, record_of(part)),
+            "insert into parts (life, container_id, ifname, record, result)"
+            " values (?, ?, ?, ?, ?)",
+            (part.life, pod.container_id, pod.ifname, record_of(part), result),
         )
         return evolve(part, id=number)
 
     def update(self, part: Part, *, whole: bool = False) -> None:
         """Commit a part's life and result; all of it when ``whole``."""
-        result = None if part.result is None else _encode(part.result)
         if whole:
             self._commit(
                 "update parts set life = ?, result = ?, record = ? where id = ?",
-                (part.life, result, record_of(part), part.id),
+                (part.life, _text(part.result), record_of(part), part.id),
             )
         else:
             self._commit(
                 "update parts set life = ?, result = ? where id = ?",
-                (part.life, result, part.id),
+                (part.life, _text(part.result), part.id),
             )
+
+    def enliven(self, numbers: Iterable[int]) -> None:
+        """Commit that the parts with these ids are live."""
+        rows = [(Life.LIVE, number) for number in numbers]
+        self._commit_all(("update parts set life = ? where id = ?", rows))
 
     def mark(self, part: Part) -> None:
         """Commit a part's life alone."""
@@ -308,6 +312,10 @@ class Store:
     def intents(self) -> dict[str, str]:
         """Calls that were begun and not followed up."""
         return dict(self._db.execute("select token, what from intents").fetchall())
+
+
+def _text(result: Mapping[str, Any] | None) -> str | None:
+    return None if result is None else _encode(result)
 
 
 def set_aside(path: Path) -> None:

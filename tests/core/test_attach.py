@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from threading import Event, Thread
@@ -18,12 +18,12 @@ from eniplug.core.kernel import Kernel
 from eniplug.core.kernel.survey import survey
 from eniplug.core.kernel.survey_nft import listed_elements
 from eniplug.core.node import NodeScope
-from eniplug.core.parts import AttachmentKey, Life
+from eniplug.core.parts import AttachmentKey, Life, Part
 from eniplug.core.pool import AddressPool
 from eniplug.core.rebuild import marks_of, parts_of
 from eniplug.core.repair import Repair
 from eniplug.core.state import State
-from eniplug.core.store import set_aside
+from eniplug.core.store import Store, set_aside
 from eniplug.hooks import NftElement, NftTable
 from eniplug.hooks.errors import (
     CancelledError,
@@ -248,16 +248,60 @@ def test_check_after_delete_knows_nothing(world: World) -> None:
         world.attachments.check(request)
 
 
-def test_a_crash_amid_an_add_is_settled_at_the_next_start(world: World) -> None:
+def begun(part: Part) -> Callable[[Store], None]:
+    """Write a part down as it is before the kernel has anything of it."""
+    return lambda store: store.update(evolve(part, life=Life.PENDING))
+
+
+def test_a_crash_when_all_was_made_takes_nothing_away(world: World) -> None:
+    request = world.request(0, world.pods.new())
+    part = world.attachments.add(request)
+    link = part.allocation.nics[0].host_ifname
+    index = world.kernel.links()[link].index
+    world.state.with_store(begun(part))
+
+    world.start().recover()
+
+    assert world.kernel.links()[link].index == index
+    assert world.attachments.add(request) == part
+    world.attachments.check(request)
+    world.start().recover()
+    assert world.attachments.delete(request) == (part,)
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        "ip link del {}",
+        "ip link set {} down",
+        "ip link set {} alias somebodys",
+        "sysctl -qw net.ipv4.conf.{}.rp_filter=2",
+    ],
+    ids=["not made", "not raised", "not marked", "refused"],
+)
+def test_a_crash_amid_an_add_is_settled_at_the_next_start(
+    world: World, otherwise: str
+) -> None:
     before = world.picture()
-    netns = world.pods.new()
-    part = world.attachments.add(world.request(0, netns))
-    world.state.with_store(lambda s: s.update(evolve(part, life=Life.PENDING)))
+    part = world.attachments.add(world.request(0, world.pods.new()))
+    world.state.with_store(begun(part))
+    run(*otherwise.format(part.allocation.nics[0].host_ifname).split())
 
     world.start().recover()
 
     assert world.picture() == before
     assert world.state.counts().assigned == 0
+
+
+def test_what_an_earlier_agent_was_at_is_removed(world: World) -> None:
+    before = world.picture()
+    part = world.attachments.add(world.request(0, world.pods.new()))
+    world.state.with_store(begun(evolve(part, result=None)))
+
+    world.start().recover()
+
+    assert world.picture() == before
+    assert world.state.parts() == ()
 
 
 def test_a_missed_delete_applies_only_to_what_was_made_before_it(

@@ -63,6 +63,24 @@ def test_a_restart_finds_pods_addresses_and_slots(world: World) -> None:
     assert after.open_slot() == 2
 
 
+def test_the_store_catches_up_with_what_is_live_and_not_with_what_goes(
+    world: World,
+) -> None:
+    state = world.state()
+    parts = []
+    for number in range(2):
+        pod = a_pod(number, slot=state.open_slot())
+        parts.append(state.begin(a_part(pod, Desk(state, None).take())))
+    alive = [state.alive(part) for part in parts]
+
+    assert {part.life for part in alive} == {Life.LIVE}
+    assert {part.life for part in world.state().parts()} == {Life.PENDING}
+    state.dying(alive[1])
+    state.catch_up()
+    kept = [part.life for part in world.state().parts()]
+    assert kept == [Life.LIVE, Life.DYING]
+
+
 def test_an_address_of_a_running_pod_stays_its_own_although_ec2_lists_fewer(
     world: World,
 ) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +28,13 @@ import sqlite3
 sqlite3.connect("/run/eniplug/state.db").execute("pragma user_version = 99")
 """
 """Give the store a format that only a later version reads."""
+
+
+LIVES: Final = """
+import sqlite3
+db = sqlite3.connect("/run/eniplug/state.db")
+print(*(life for life, in db.execute("select life from parts")))
+"""
 
 
 def upgrade(
@@ -65,6 +73,9 @@ def stream(lab: LabHand, pod: str, address: str) -> Generator[list[str]]:
 def test_no_packet_and_no_pod_is_lost_by_an_upgrade_and_the_way_back() -> None:
     with a_lab("upgrade", nodes=1) as lab:
         pods = lab.add("one", "two")
+        end = time.monotonic() + 5
+        while lab.inside("node1", sys.executable, "-c", LIVES) != "live live\n":
+            assert time.monotonic() < end, "the store does not hear of it"
         with stream(lab, "one", pods["two"]) as said:
             # What the lab has put there is in no record: it is set aside.
             there = upgrade(lab, THERE, "--replace")
