@@ -99,7 +99,7 @@ class Store:
     def _commit(self, statement: str, values: Sequence[object]) -> int:
         """Make one statement a commit; returns a new row's id.
 
-        It needs no transaction around it, which would let other threads in thrice.
+        It needs no transaction around it, which would be three statements more.
         """
         try:
             return self._db.execute(statement, values).lastrowid or 0

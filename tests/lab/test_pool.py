@@ -148,7 +148,7 @@ def no_pod_is_left(lab: LabHand) -> None:
 
 CHOSEN = [
     "store 2",  # at the start
-    "store 9",
+    "store 9",  # at the start, when the node's objects are about to be committed
     "store 17",  # a pod is about to be committed
     "store 18",  # it is committed, and nothing of it is there
     "store 21",  # pods have their answer, and the store is about to hear of it
