@@ -177,7 +177,7 @@ class Attachments:
             self._kernel.forget(part.objects)
             if foreign or not _links_of(part):
                 return self._state.live(part, result, foreign)
-            return self._state.alive(part)
+            return self._state.made(part)
         except BaseException:
             if part is not None:
                 self._undo(part, netns, applied=applied)
@@ -438,7 +438,7 @@ class Attachments:
         for part in self._state.parts():
             if part.life is Life.PENDING and self._is_made(part, links):
                 self._kernel.forget(part.objects)
-                self._state.alive(part)
+                self._state.made(part)
                 log.info("the crash cut off an answer", **_names(part))
             elif part.life is not Life.LIVE:
                 log.info(

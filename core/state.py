@@ -519,7 +519,7 @@ class State:
     def live(
         self, part: Part, result: Mapping[str, Any], foreign: Collection[Object] = ()
     ) -> Part:
-        """Commit that a part is whole; see `alive` for what need not wait for that.
+        """Commit that a part is whole; see `made` for what need not wait for that.
 
         ``foreign`` objects were there before: they are used, but not ours to remove.
         """
@@ -539,7 +539,7 @@ class State:
             self.wake_cloud()
         return alive
 
-    def alive(self, part: Part) -> Part:
+    def made(self, part: Part) -> Part:
         """Know that a part is whole, before its ADD is answered.
 
         It was committed with its result, and its link, which is raised last, tells the

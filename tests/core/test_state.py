@@ -71,7 +71,7 @@ def test_the_store_catches_up_with_what_is_live_and_not_with_what_goes(
     for number in range(2):
         pod = a_pod(number, slot=state.open_slot())
         parts.append(state.begin(a_part(pod, Desk(state, None).take())))
-    alive = [state.alive(part) for part in parts]
+    alive = [state.made(part) for part in parts]
 
     assert {part.life for part in alive} == {Life.LIVE}
     assert {part.life for part in world.state().parts()} == {Life.PENDING}
